@@ -1,0 +1,2 @@
+//! Atelier.
+fn main() {}
