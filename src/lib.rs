@@ -1,1 +1,17 @@
-//! Semblance.
+//! Semblance: change one attribute of a layer, keep its likeness.
+//!
+//! For: editing a layer's pixels with a diffusion model, through [`Engine`]. Not for: files,
+//! windows and the C ABI, which live in `plugin-host` and `ffi`.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod diffusion;
+mod engine;
+mod error;
+pub mod job;
+pub mod layer;
+mod recipe;
+
+pub use engine::{Edit, Engine, EngineOptions, ModelChoice, Request, Tally};
+pub use error::{Code, Error, Result};
+pub use recipe::{Compositor, FreeText, Recipe, Slider};
