@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use crate::error::{Code, Error, Result};
 use crate::job::Control;
-use crate::layer::{LayerView, LayerViewMut, MaskView, Rect};
+use crate::layer::{LayerView, LayerViewMut, MaskView, Rect, Tally};
 use crate::recipe::Recipe;
 
 /// Where the weights are.
@@ -49,19 +49,6 @@ pub struct Request {}
 /// A finished edit, kept at the model's size and rendered onto host pixels on demand.
 #[derive(Debug)]
 pub struct Edit {}
-
-/// How many pixels one render changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Tally {
-    /// Pixels whose bytes changed.
-    pub changed: u64,
-    /// Pixels written with their old bytes.
-    pub kept: u64,
-    /// Sum over changed pixels of the largest change of a colour sample, in 0..=1 of full scale.
-    pub sum_of_change: f64,
-    /// Largest change of a colour sample, in 0..=1 of full scale.
-    pub largest_change: f32,
-}
 
 impl Engine {
     /// Checks the options; reads no weights yet.

@@ -10,8 +10,10 @@ mod engine;
 mod error;
 pub mod job;
 pub mod layer;
+mod limits;
 mod recipe;
 
-pub use engine::{Edit, Engine, EngineOptions, ModelChoice, Request, Tally};
+pub use engine::{Edit, Engine, EngineOptions, ModelChoice, Request};
 pub use error::{Code, Error, Result};
+pub use layer::Tally;
 pub use recipe::{Compositor, FreeText, Recipe, Slider};

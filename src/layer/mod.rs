@@ -3,9 +3,12 @@
 //! For: describing host buffers, reducing them to the model's size, and bringing an edit back to
 //! full size. Not for: files (the host's business) and networks.
 
+mod pixel;
+mod rect;
+mod tally;
 mod view;
 
-pub use view::{
-    AlphaState, ChannelOrder, ColorSpace, Format, LayerView, LayerViewMut, MaskSamples, MaskView,
-    Rect, SampleType,
-};
+pub use pixel::{AlphaState, ChannelOrder, ColorSpace, Format, MaskSamples, SampleType};
+pub use rect::Rect;
+pub use tally::Tally;
+pub use view::{LayerView, LayerViewMut, MaskView};

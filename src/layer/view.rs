@@ -2,86 +2,10 @@
 //!
 //! For: saying exactly what a buffer holds. Not for: conversion.
 
-use crate::error::Result;
-
-/// An axis-aligned rectangle in layer coordinates; x to the right, y down, pixels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Rect {
-    /// Left edge.
-    pub x: i64,
-    /// Upper edge.
-    pub y: i64,
-    /// Width, pixels.
-    pub width: u32,
-    /// Height, pixels.
-    pub height: u32,
-}
-
-/// The type of one sample. Multi-byte samples are in the machine's byte order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(i32)]
-pub enum SampleType {
-    /// 8 bits, 0..=255.
-    U8 = 1,
-    /// 16 bits, 0..=65535.
-    U16 = 2,
-    /// IEEE half, 0.0..=1.0 nominal.
-    F16 = 3,
-    /// IEEE single, 0.0..=1.0 nominal.
-    F32 = 4,
-}
-
-/// Which channels a pixel has, in memory order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(i32)]
-pub enum ChannelOrder {
-    /// Red, green, blue.
-    Rgb = 1,
-    /// Red, green, blue, alpha.
-    Rgba = 2,
-    /// Blue, green, red, alpha.
-    Bgra = 3,
-    /// Alpha, red, green, blue.
-    Argb = 4,
-    /// One grey channel.
-    Gray = 5,
-    /// Grey, alpha.
-    GrayAlpha = 6,
-}
-
-/// Whether colour samples are multiplied by alpha.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(i32)]
-pub enum AlphaState {
-    /// The order has no alpha channel.
-    None = 0,
-    /// Colour is stored as it is.
-    Straight = 1,
-    /// Colour is stored times alpha.
-    Premultiplied = 2,
-}
-
-/// What the numbers of a pixel mean.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Format {
-    /// Type of each sample.
-    pub samples: SampleType,
-    /// Channels in memory order.
-    pub order: ChannelOrder,
-    /// State of the alpha channel; must be [`AlphaState::None`] exactly when `order` has none.
-    pub alpha: AlphaState,
-}
-
-/// How numbers become colours.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum ColorSpace<'a> {
-    /// sRGB primaries and transfer curve (grey: the same curve).
-    Srgb,
-    /// sRGB primaries, linear light (grey: linear).
-    LinearSrgb,
-    /// An ICC profile's bytes; RGB or grey, matrix or LUT.
-    Icc(&'a [u8]),
-}
+use super::pixel::{ColorSpace, Format, MaskSamples};
+use super::rect::Rect;
+use crate::error::{Code, Error, Result};
+use crate::limits::{MAX_COORDINATE, MAX_PIXELS, MAX_SIDE};
 
 /// A read-only view of a host's layer, or of a part of it.
 ///
@@ -108,16 +32,6 @@ pub struct LayerViewMut<'a> {
     pub(crate) color: ColorSpace<'a>,
 }
 
-/// The samples of a mask, one channel, 0 = keep, full = edit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(i32)]
-pub enum MaskSamples {
-    /// 8 bits, 0..=255.
-    U8 = 1,
-    /// IEEE single, 0.0..=1.0; other values are clamped, NaN counts as 0.
-    F32 = 4,
-}
-
 /// A selection: where the edit acts and how much. Outside its rectangle it is 0.
 #[derive(Clone, Copy, Debug)]
 pub struct MaskView<'a> {
@@ -128,6 +42,89 @@ pub struct MaskView<'a> {
     pub(crate) samples: MaskSamples,
 }
 
+/// Checks that `rect.height` rows of `rect.width * pixel_bytes` bytes, `row_stride` apart, lie
+/// inside `len` bytes and do not overlap.
+fn check_rows(
+    code: Code,
+    len: usize,
+    first_row: usize,
+    row_stride: i64,
+    rect: Rect,
+    pixel_bytes: usize,
+) -> Result<()> {
+    let fail = |parameter: &str, message: String, hint: &str| {
+        Err(Error::new(code, message)
+            .with_hint(hint)
+            .with_parameter(parameter))
+    };
+    for (name, side) in [("width", rect.width), ("height", rect.height)] {
+        if side == 0 || side > MAX_SIDE {
+            return fail(
+                name,
+                format!("{name} = {side}: must be 1..={MAX_SIDE}"),
+                "give a part of the layer at a time",
+            );
+        }
+    }
+    let pixels = u64::from(rect.width) * u64::from(rect.height);
+    if pixels > MAX_PIXELS {
+        return fail(
+            "width",
+            format!(
+                "width × height = {} × {} = {pixels} pixels: must be at most {MAX_PIXELS}",
+                rect.width, rect.height
+            ),
+            "give a part of the layer at a time",
+        );
+    }
+    for (name, place) in [("x", rect.x), ("y", rect.y)] {
+        if !(-MAX_COORDINATE..=MAX_COORDINATE).contains(&place) {
+            return fail(
+                name,
+                format!("{name} = {place}: must be −{MAX_COORDINATE}..={MAX_COORDINATE}"),
+                "coordinates are pixels of the layer, usually 0",
+            );
+        }
+    }
+    let row_bytes = rect.width as usize * pixel_bytes;
+    let steps = i128::from(rect.height) - 1;
+    if steps > 0 && row_stride.unsigned_abs() < row_bytes as u64 {
+        return fail(
+            "row_stride",
+            format!(
+                "row_stride = {row_stride}: its size must be at least {row_bytes}, the bytes of a row"
+            ),
+            "strides are in bytes",
+        );
+    }
+    let top = first_row as i128;
+    let last = top + steps * i128::from(row_stride);
+    let (low, high) = (top.min(last), top.max(last) + row_bytes as i128);
+    if low < 0 || high > len as i128 {
+        return fail(
+            "row_stride",
+            format!(
+                "rows lie at bytes {low}..{high} of the buffer: must be within 0..{len} \
+                 (first_row = {first_row}, row_stride = {row_stride})"
+            ),
+            "with a negative stride first_row is the offset of the top row",
+        );
+    }
+    Ok(())
+}
+
+/// The bytes of row `r`; empty when there is no such row.
+fn row(data: &[u8], first_row: usize, row_stride: i64, height: u32, bytes: usize, r: u32) -> &[u8] {
+    if r >= height {
+        return &[];
+    }
+    let start = first_row as i64 + i64::from(r) * row_stride;
+    usize::try_from(start)
+        .ok()
+        .and_then(|start| data.get(start..start + bytes))
+        .unwrap_or(&[])
+}
+
 impl<'a> LayerView<'a> {
     /// Describes `data` as the pixels of `rect` (in the layer's own coordinates: a whole layer has
     /// its origin at 0, 0; a tile has its place in the layer).
@@ -136,13 +133,253 @@ impl<'a> LayerView<'a> {
     /// Errors with [`crate::Code::InvalidLayer`] when a row would lie outside `data`, rows overlap,
     /// the size is zero or too large, or `format` contradicts itself.
     pub fn new(
-        _data: &'a [u8],
-        _first_row: usize,
-        _row_stride: i64,
-        _rect: Rect,
-        _format: Format,
-        _color: ColorSpace<'a>,
+        data: &'a [u8],
+        first_row: usize,
+        row_stride: i64,
+        rect: Rect,
+        format: Format,
+        color: ColorSpace<'a>,
     ) -> Result<Self> {
-        Err(crate::Error::new(crate::Code::Unsupported, "not yet"))
+        format.check()?;
+        let bytes = format.pixel_bytes();
+        check_rows(
+            Code::InvalidLayer,
+            data.len(),
+            first_row,
+            row_stride,
+            rect,
+            bytes,
+        )?;
+        Ok(LayerView {
+            data,
+            first_row,
+            row_stride,
+            rect,
+            format,
+            color,
+        })
+    }
+
+    /// Where these pixels lie in the layer.
+    pub fn rect(&self) -> Rect {
+        self.rect
+    }
+
+    /// What the numbers of a pixel mean.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// How numbers become colours.
+    pub fn color(&self) -> ColorSpace<'a> {
+        self.color
+    }
+
+    /// The bytes of row `r` (0 = top), `width × pixel_bytes` of them; empty beyond the last row.
+    pub(crate) fn row(&self, r: u32) -> &'a [u8] {
+        let bytes = self.rect.width as usize * self.format.pixel_bytes();
+        row(
+            self.data,
+            self.first_row,
+            self.row_stride,
+            self.rect.height,
+            bytes,
+            r,
+        )
+    }
+}
+
+impl<'a> LayerViewMut<'a> {
+    /// As [`LayerView::new`], for pixels that may be changed.
+    pub fn new(
+        data: &'a mut [u8],
+        first_row: usize,
+        row_stride: i64,
+        rect: Rect,
+        format: Format,
+        color: ColorSpace<'a>,
+    ) -> Result<Self> {
+        format.check()?;
+        let bytes = format.pixel_bytes();
+        check_rows(
+            Code::InvalidLayer,
+            data.len(),
+            first_row,
+            row_stride,
+            rect,
+            bytes,
+        )?;
+        Ok(LayerViewMut {
+            data,
+            first_row,
+            row_stride,
+            rect,
+            format,
+            color,
+        })
+    }
+
+    /// Where these pixels lie in the layer.
+    pub fn rect(&self) -> Rect {
+        self.rect
+    }
+
+    /// What the numbers of a pixel mean.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// How numbers become colours.
+    pub fn color(&self) -> ColorSpace<'a> {
+        self.color
+    }
+
+    /// The same pixels, to read.
+    pub fn as_view(&self) -> LayerView<'_> {
+        LayerView {
+            data: self.data,
+            first_row: self.first_row,
+            row_stride: self.row_stride,
+            rect: self.rect,
+            format: self.format,
+            color: self.color,
+        }
+    }
+
+    /// All rows, top first, each `width × pixel_bytes` bytes; padding is not in them.
+    pub(crate) fn rows_mut(&mut self) -> Vec<&mut [u8]> {
+        let bytes = self.rect.width as usize * self.format.pixel_bytes();
+        let height = self.rect.height as usize;
+        // A single row may come with any stride; several are at least a row apart (checked).
+        let stride = if height == 1 {
+            bytes
+        } else {
+            self.row_stride.unsigned_abs() as usize
+        };
+        let upward = height > 1 && self.row_stride < 0;
+        let start = if upward {
+            self.first_row - (height - 1) * stride
+        } else {
+            self.first_row
+        };
+        let area = self.data.get_mut(start..).unwrap_or_default();
+        let mut rows: Vec<_> = area
+            .chunks_mut(stride)
+            .take(height)
+            .filter_map(|chunk| chunk.get_mut(..bytes))
+            .collect();
+        if upward {
+            rows.reverse();
+        }
+        rows
+    }
+}
+
+impl<'a> MaskView<'a> {
+    /// Describes `data` as the mask of `rect`, in the layer's coordinates; it may reach beyond the
+    /// layer or cover a part of it. Strides and errors as for [`LayerView::new`], with
+    /// [`crate::Code::InvalidMask`].
+    pub fn new(
+        data: &'a [u8],
+        first_row: usize,
+        row_stride: i64,
+        rect: Rect,
+        samples: MaskSamples,
+    ) -> Result<Self> {
+        check_rows(
+            Code::InvalidMask,
+            data.len(),
+            first_row,
+            row_stride,
+            rect,
+            samples.bytes(),
+        )?;
+        Ok(MaskView {
+            data,
+            first_row,
+            row_stride,
+            rect,
+            samples,
+        })
+    }
+
+    /// Where the mask lies in the layer.
+    pub fn rect(&self) -> Rect {
+        self.rect
+    }
+
+    /// Type of each sample.
+    pub fn samples(&self) -> MaskSamples {
+        self.samples
+    }
+
+    /// The mask at layer row `y` from column `x`, 0..=1, into `out`; 0 outside its rectangle.
+    pub(crate) fn read(&self, x: i64, y: i64, out: &mut [f32]) {
+        out.fill(0.0);
+        let width = u32::try_from(out.len()).unwrap_or(u32::MAX);
+        let wanted = Rect {
+            x,
+            y,
+            width,
+            height: 1,
+        };
+        let both = wanted.intersect(&self.rect);
+        if both.is_empty() {
+            return;
+        }
+        let size = self.samples.bytes();
+        let bytes = self.rect.width as usize * size;
+        let r = (y - self.rect.y) as u32;
+        let line = row(
+            self.data,
+            self.first_row,
+            self.row_stride,
+            self.rect.height,
+            bytes,
+            r,
+        );
+        let from = (both.x - self.rect.x) as usize * size;
+        let line = line.get(from..).unwrap_or_default();
+        let out = out.get_mut((both.x - x) as usize..).unwrap_or_default();
+        let out = out.iter_mut().take(both.width as usize);
+        match self.samples {
+            MaskSamples::U8 => {
+                for (o, &v) in out.zip(line) {
+                    *o = f32::from(v) / 255.0;
+                }
+            }
+            MaskSamples::F32 => {
+                for (o, v) in out.zip(line.as_chunks::<4>().0) {
+                    let v = f32::from_ne_bytes(*v);
+                    *o = if v > 0.0 { v.min(1.0) } else { 0.0 };
+                }
+            }
+        }
+    }
+
+    /// The smallest rectangle that holds every sample above 0 inside `within`; `None` when all are 0.
+    pub(crate) fn bounds(&self, within: &Rect) -> Option<Rect> {
+        let area = self.rect.intersect(within);
+        let mut line = vec![0.0; area.width as usize];
+        let (mut left, mut right) = (usize::MAX, 0);
+        let (mut top, mut bottom) = (None, 0);
+        for r in 0..area.height {
+            self.read(area.x, area.y + i64::from(r), &mut line);
+            let Some(first) = line.iter().position(|&v| v > 0.0) else {
+                continue;
+            };
+            let last = line.iter().rposition(|&v| v > 0.0).unwrap_or(first);
+            left = left.min(first);
+            right = right.max(last + 1);
+            top = top.or(Some(r));
+            bottom = r + 1;
+        }
+        let top = top?;
+        Some(Rect {
+            x: area.x + left as i64,
+            y: area.y + i64::from(top),
+            width: (right - left) as u32,
+            height: bottom - top,
+        })
     }
 }
