@@ -1,0 +1,175 @@
+//! Which instructions this machine has, and which path was asked for.
+//!
+//! For: choosing a path once, from the CPU and a recorded wish, never by timing, so that a recipe
+//! gives the same bytes tomorrow. Not for: asking the kernel's leave to use AMX tiles; that is
+//! process-wide and the engine's to decide. [`CpuPath::Amx`] says that CPU and kernel could.
+
+use std::fmt;
+
+/// The environment variable that asks for a path: a name of [`CpuPath::name`], or `auto`.
+pub const VARIABLE: &str = "SEMBLANCE_CPU";
+
+/// A set of instructions that kernels are written for; each includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum CpuPath {
+    /// Plain code, any CPU.
+    Portable,
+    /// AVX2, FMA and F16C.
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL.
+    Avx512,
+    /// The above and bf16 dot products.
+    Avx512Bf16,
+    /// The above and tiles (AMX-TILE, AMX-BF16).
+    Amx,
+}
+
+/// Why a path cannot be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CpuError {
+    asked: String,
+    best: CpuPath,
+}
+
+impl CpuPath {
+    /// Every path, weakest first.
+    pub const ALL: [CpuPath; 5] = [
+        CpuPath::Portable,
+        CpuPath::Avx2,
+        CpuPath::Avx512,
+        CpuPath::Avx512Bf16,
+        CpuPath::Amx,
+    ];
+
+    /// The path's stable name, as in reports, recipes and [`VARIABLE`].
+    pub fn name(self) -> &'static str {
+        match self {
+            CpuPath::Portable => "portable",
+            CpuPath::Avx2 => "avx2",
+            CpuPath::Avx512 => "avx512",
+            CpuPath::Avx512Bf16 => "avx512bf16",
+            CpuPath::Amx => "amx",
+        }
+    }
+
+    /// The strongest path that this CPU and its operating system can take.
+    pub fn best() -> CpuPath {
+        best()
+    }
+
+    /// The path to take: [`CpuPath::best`], or what [`VARIABLE`] asks for.
+    ///
+    /// Errors when the variable holds no path's name or one that this CPU lacks.
+    pub fn detect() -> Result<CpuPath, CpuError> {
+        match std::env::var_os(VARIABLE) {
+            None => Ok(best()),
+            Some(asked) => choose(&asked.to_string_lossy(), best()),
+        }
+    }
+}
+
+fn choose(asked: &str, best: CpuPath) -> Result<CpuPath, CpuError> {
+    if asked.is_empty() || asked == "auto" {
+        return Ok(best);
+    }
+    CpuPath::ALL
+        .into_iter()
+        .find(|path| path.name() == asked && *path <= best)
+        .ok_or_else(|| CpuError {
+            asked: asked.chars().take(40).collect(),
+            best,
+        })
+}
+
+#[cfg(target_arch = "x86_64")]
+fn best() -> CpuPath {
+    use std::arch::is_x86_feature_detected as has;
+    let avx2 = has!("avx2") && has!("fma") && has!("f16c");
+    let avx512 =
+        avx2 && has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
+    let bf16 = avx512 && has!("avx512bf16");
+    match (avx2, avx512, bf16, bf16 && has_amx()) {
+        (_, _, _, true) => CpuPath::Amx,
+        (_, _, true, _) => CpuPath::Avx512Bf16,
+        (_, true, _, _) => CpuPath::Avx512,
+        (true, _, _, _) => CpuPath::Avx2,
+        _ => CpuPath::Portable,
+    }
+}
+
+/// CPUID leaf 7 names AMX-BF16 (bit 22) and AMX-TILE (bit 24); the kernel says through XCR0 bits 17
+/// and 18 that it saves tile state. The standard library's names for them are not stable yet.
+#[cfg(target_arch = "x86_64")]
+fn has_amx() -> bool {
+    use std::arch::x86_64::{__cpuid_count, _xgetbv};
+
+    #[target_feature(enable = "xsave")]
+    fn xcr0() -> u64 {
+        // SAFETY: register 0 exists wherever the operating system has turned xsave on.
+        unsafe { _xgetbv(0) }
+    }
+
+    const TILE_STATE: u64 = 0b11 << 17;
+    let features = __cpuid_count(7, 0).edx;
+    let cpu = features & (1 << 22) != 0 && features & (1 << 24) != 0;
+    // SAFETY: the standard library reports xsave only where the CPU has it and the system uses it.
+    cpu && std::arch::is_x86_feature_detected!("xsave")
+        && unsafe { xcr0() } & TILE_STATE == TILE_STATE
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn best() -> CpuPath {
+    CpuPath::Portable
+}
+
+impl fmt::Display for CpuPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for CpuError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = CpuPath::ALL
+            .iter()
+            .filter(|p| **p <= self.best)
+            .map(|p| p.name())
+            .collect();
+        write!(
+            f,
+            "{VARIABLE} = {}: this CPU can take {} (unset it for {})",
+            self.asked.escape_debug(),
+            names.join(", "),
+            self.best,
+        )
+    }
+}
+
+impl std::error::Error for CpuError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_the_cpu_lacks_is_refused_with_those_that_it_has() {
+        let error = choose("amx", CpuPath::Avx2).map_err(|e| e.to_string());
+        let text = "SEMBLANCE_CPU = amx: this CPU can take portable, avx2 (unset it for avx2)";
+        assert_eq!(error, Err(text.to_owned()));
+        assert!(choose("sse9", CpuPath::Amx).is_err());
+    }
+
+    #[test]
+    fn a_weaker_path_may_be_asked_for_by_name() {
+        for path in CpuPath::ALL {
+            assert_eq!(choose(path.name(), CpuPath::Amx), Ok(path));
+        }
+        assert_eq!(choose("auto", CpuPath::Avx512), Ok(CpuPath::Avx512));
+    }
+
+    #[test]
+    fn the_best_path_is_one_that_may_be_chosen() {
+        assert_eq!(choose(CpuPath::best().name(), CpuPath::best()), Ok(CpuPath::best()));
+    }
+}
