@@ -1,0 +1,182 @@
+//! What an edit changes, at the model's size: maps that any pixel of the layer can be put through.
+//!
+//! For: turning the model's two decoded pictures, reconstruction and edit, into
+//! `change(pixel) = A · pixel + b + rest`, where A, b are a local affine model of edit − reconstruction
+//! over the reconstruction (`guided`) and rest is what it did not explain. With ε → ∞ that is the
+//! plain difference, with ε → 0 the transfer of local colours; where nothing changed it is 0.
+//! Not for: the layer's pixels (`composite`).
+
+use super::guided;
+use crate::error::{Code, Error, Result};
+use crate::recipe::Compositor;
+
+/// Four vectors of (red, green, blue, unused): A's columns for red, green and blue, and b; these are
+/// read through a cubic B-spline. The fifth is the rest, read through Catmull–Rom.
+pub(super) type Cell = [[f32; 4]; 5];
+
+/// An edit's change, fitted at the model's size.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub(super) width: usize,
+    pub(super) height: usize,
+    pub(super) cells: Vec<Cell>,
+    zero: bool,
+}
+
+impl Change {
+    /// Window radius of the local model, model pixels; the best of 4 and 8 through an autoencoder.
+    pub const RADIUS: usize = 8;
+
+    /// Ridge of the local model, in squared units of 0..=1 colour (10⁻³ in the −1..=1 of the models).
+    pub const EPSILON: f64 = 2.5e-4;
+
+    /// From the decoded reconstruction and edit, planes R, G, B one after the other (NCHW), each
+    /// `width × height`, sRGB-encoded, 0..=1 nominal. Errors with [`Code::Internal`] when the sizes
+    /// do not fit or the model's output is not finite.
+    pub fn new(
+        compositor: Compositor,
+        recon: &[f32],
+        edit: &[f32],
+        width: usize,
+        height: usize,
+    ) -> Result<Change> {
+        match compositor {
+            Compositor::Change => {
+                Change::fit(recon, edit, width, height, Self::RADIUS, Self::EPSILON)
+            }
+            Compositor::Direct => Change::direct(recon, edit, width, height),
+            Compositor::Difference => Change::difference(recon, edit, width, height),
+        }
+    }
+
+    /// The local affine model in windows of `2 · radius + 1` with ridge `epsilon`, and its rest.
+    /// Pictures and errors as in [`Change::new`].
+    pub fn fit(
+        recon: &[f32],
+        edit: &[f32],
+        width: usize,
+        height: usize,
+        radius: usize,
+        epsilon: f64,
+    ) -> Result<Change> {
+        let mut change = Change::difference(recon, edit, width, height)?;
+        if change.zero {
+            return Ok(change);
+        }
+        let count = width * height;
+        let planes = |f: &dyn Fn(usize) -> f64| -> [Vec<f64>; 3] {
+            std::array::from_fn(|c| (c * count..(c + 1) * count).map(f).collect())
+        };
+        let guide = planes(&|i| f64::from(recon[i]));
+        let target = planes(&|i| f64::from(edit[i]) - f64::from(recon[i]));
+        let affine = guided::fit(&guide, &target, width, height, radius, epsilon.max(1e-9));
+        for (cell, affine) in change.cells.iter_mut().zip(&affine) {
+            for (to, from) in cell.iter_mut().zip(affine) {
+                to[..3].copy_from_slice(from);
+            }
+        }
+        // The B-spline smooths the maps at the pixels themselves; the rest makes up for it.
+        let smooth = change.smoothed();
+        for (k, (cell, s)) in change.cells.iter_mut().zip(&smooth).enumerate() {
+            let guide = [recon[k], recon[count + k], recon[2 * count + k]];
+            for c in 0..3 {
+                cell[4][c] -=
+                    s[0][c] * guide[0] + s[1][c] * guide[1] + s[2][c] * guide[2] + s[3][c];
+            }
+        }
+        Ok(change)
+    }
+
+    /// The plain difference: A = b = 0. Pictures and errors as in [`Change::new`].
+    pub fn difference(recon: &[f32], edit: &[f32], width: usize, height: usize) -> Result<Change> {
+        check(recon, edit, width, height)?;
+        let count = width * height;
+        let cells = (0..count).map(|k| {
+            let mut cell: Cell = [[0.0; 4]; 5];
+            for c in 0..3 {
+                cell[4][c] = edit[c * count + k] - recon[c * count + k];
+            }
+            cell
+        });
+        Ok(Change {
+            width,
+            height,
+            cells: cells.collect(),
+            zero: recon == edit,
+        })
+    }
+
+    /// The edit itself in place of the layer's pixels: A = −1, rest = edit; nothing when the edit
+    /// equals the reconstruction. Pictures and errors as in [`Change::new`].
+    pub fn direct(recon: &[f32], edit: &[f32], width: usize, height: usize) -> Result<Change> {
+        let mut change = Change::difference(recon, edit, width, height)?;
+        if change.zero {
+            return Ok(change);
+        }
+        let count = width * height;
+        for (k, cell) in change.cells.iter_mut().enumerate() {
+            for c in 0..3 {
+                cell[c][c] = -1.0;
+                cell[4][c] = edit[c * count + k];
+            }
+        }
+        Ok(change)
+    }
+
+    /// Whether it changes no pixel at all.
+    pub fn is_zero(&self) -> bool {
+        self.zero
+    }
+
+    /// A and b as the B-spline gives them at the pixels' centres: weights 1, 4, 1 over 6, both ways.
+    fn smoothed(&self) -> Vec<[[f32; 3]; 4]> {
+        let (w, h) = (self.width, self.height);
+        let get = |x: usize, y: usize, i: usize, c: usize| self.cells[y * w + x][i][c];
+        let across: Vec<[[f32; 3]; 4]> = (0..w * h)
+            .map(|k| {
+                let (x, y) = (k % w, k / w);
+                let (l, r) = (x.saturating_sub(1), (x + 1).min(w - 1));
+                std::array::from_fn(|i| {
+                    std::array::from_fn(|c| {
+                        (get(l, y, i, c) + 4.0 * get(x, y, i, c) + get(r, y, i, c)) / 6.0
+                    })
+                })
+            })
+            .collect();
+        (0..w * h)
+            .map(|k| {
+                let (x, y) = (k % w, k / w);
+                let (u, d) = (y.saturating_sub(1), (y + 1).min(h - 1));
+                let get = |y: usize, i: usize, c: usize| across[y * w + x][i][c];
+                std::array::from_fn(|i| {
+                    std::array::from_fn(|c| {
+                        (get(u, i, c) + 4.0 * get(y, i, c) + get(d, i, c)) / 6.0
+                    })
+                })
+            })
+            .collect()
+    }
+}
+
+fn check(recon: &[f32], edit: &[f32], width: usize, height: usize) -> Result<()> {
+    let count = width.saturating_mul(height).saturating_mul(3);
+    for (name, picture) in [("reconstruction", recon), ("edit", edit)] {
+        if count == 0 || picture.len() != count {
+            return Err(Error::new(
+                Code::Internal,
+                format!(
+                    "{name} of {} numbers: must be 3 × {height} × {width}",
+                    picture.len()
+                ),
+            ));
+        }
+        if let Some(i) = picture.iter().position(|v| !v.is_finite()) {
+            return Err(Error::new(
+                Code::InvalidModel,
+                format!("{name}: number {i} is {}: must be finite", picture[i]),
+            )
+            .with_hint("lower the guidance or the strength; the model may be damaged"));
+        }
+    }
+    Ok(())
+}
