@@ -5,15 +5,18 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod attribute;
 mod diffusion;
 mod engine;
 mod error;
+mod fields;
 pub mod job;
 pub mod layer;
+mod params;
 mod limits;
 mod recipe;
 
 pub use engine::{Edit, Engine, EngineOptions, ModelChoice, Request};
 pub use error::{Code, Error, Result};
 pub use layer::Tally;
-pub use recipe::{Compositor, FreeText, Recipe, Slider};
+pub use recipe::{Compositor, Form, FreeText, IdentityShortcut, RECIPE_VERSION, Recipe, Slider, Stamp};
