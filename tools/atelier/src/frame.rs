@@ -86,7 +86,6 @@ fn depths(scene: &Scene) -> Vec<f32> {
 
 /// The heights along one column.
 struct Profile {
-    tan: f32,
     heights: Vec<f32>,
 }
 
@@ -100,7 +99,7 @@ impl Profile {
                 if wet { h.max(0.0) } else { h }
             })
             .collect();
-        Self { tan, heights }
+        Self { heights }
     }
 
     /// Depths seen by rows of rising `v`; infinity where the sky is.
@@ -184,16 +183,14 @@ impl<'a> Frame<'a> {
             i += n;
             let x = u / view.focal * z;
             let fp = footprint(&view, z);
-            let y = self.scene.height(x, z, fp.max(0.05));
-            if self.scene.land.has_water && y < 0.0 {
+            // The height on the ray, which between two marched depths is not the height of the land.
+            let ray = view.eye + v / view.focal * z;
+            if self.scene.land.has_water && ray < 0.6 + 0.001 * z && self.scene.height(x, z, fp.max(0.05)) < 0.0 {
                 wet.push((z, n as f32 / 4.0));
-                // Painted over later; the land under it keeps the order of the rest.
-                let s = self.scene.ground(x, z, y, z, fp);
-                self.land.push(Fragment { pixel, alpha, what: s });
-            } else {
-                let s = self.scene.ground(x, z, y.max(if self.scene.land.has_water { 0.0 } else { y }), z, fp);
-                self.land.push(Fragment { pixel, alpha, what: s });
             }
+            // Under water it is painted over later; its order among the rest stays.
+            let what = self.scene.ground(x, z, ray, z, fp, view.unit);
+            self.land.push(Fragment { pixel, alpha, what });
         }
         for (z, part) in wet {
             let what = self.water_point(u, v, z, px, depths, &profiles[px]);

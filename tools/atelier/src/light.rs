@@ -57,9 +57,9 @@ impl Light {
         let grey = 1.0 - (1.0 - a.overcast) * (1.0 - 0.85 * a.rain);
         // Daylight to low sun.
         let sun = crate::maths::norm(mix3(k.sun, k.low_sun, s));
-        let mut sun_rgb = gmix3([2.55, 2.36, 2.02], mul(k.warm, [1.75, 1.75, 1.65]), s);
-        let mut above = gmix3(add(scale(k.zenith, 0.75), [0.20, 0.23, 0.25]), [0.17, 0.155, 0.215], s);
-        let mut below = gmix3([0.16, 0.16, 0.13], [0.085, 0.065, 0.05], s);
+        let mut sun_rgb = gmix3([2.55, 2.36, 2.02], mul(k.warm, [2.1, 2.0, 1.8]), s);
+        let mut above = gmix3(add(scale(k.zenith, 0.75), [0.20, 0.23, 0.25]), [0.25, 0.22, 0.28], s);
+        let mut below = gmix3([0.16, 0.16, 0.13], [0.12, 0.09, 0.07], s);
         let mut zenith = gmix3(k.zenith, mix3([0.075, 0.115, 0.26], k.warm, 0.06), s);
         let mut horizon = gmix3(k.horizon, mix3([0.50, 0.33, 0.30], k.warm, 0.35), s);
         let mut glow = scale(k.warm, s);
@@ -69,15 +69,15 @@ impl Light {
         let flat = mix3([0.60, 0.635, 0.67], [0.30, 0.25, 0.26], s);
         let deck_rgb = flat;
         sun_rgb = scale(sun_rgb, exp(-4.6 * grey));
-        above = gmix3(above, scale(flat, 1.02), grey);
-        below = gmix3(below, scale(flat, 0.25), grey);
+        above = gmix3(above, scale(flat, 1.55), grey);
+        below = gmix3(below, scale(flat, 0.45), grey);
         glow = scale(glow, 1.0 - 0.8 * grey);
         // Night: a moon in place of the sun.
-        let moonlight = scale([0.115, 0.150, 0.225], 1.0 - 0.75 * grey);
+        let moonlight = scale([0.150, 0.190, 0.270], 1.0 - 0.7 * grey);
         let sun = crate::maths::norm(mix3(sun, add(scale(k.moon, 0.6), [k.moon[0] * 0.5, 0.55, -0.1]), n));
         sun_rgb = gmix3(sun_rgb, moonlight, n);
-        above = gmix3(above, [0.034, 0.050, 0.094], n);
-        below = gmix3(below, [0.010, 0.013, 0.020], n);
+        above = gmix3(above, [0.056, 0.080, 0.135], n);
+        below = gmix3(below, [0.020, 0.026, 0.038], n);
         zenith = gmix3(zenith, [0.007, 0.014, 0.040], n);
         horizon = gmix3(horizon, [0.030, 0.046, 0.088], n);
         glow = scale(glow, (1.0 - n) * (1.0 - n));
@@ -88,7 +88,7 @@ impl Light {
         // Air. Fog grows in the logarithm of its density, from nothing.
         let thick = (exp(3.6 * a.fog) - 1.0) / (exp(3.6) - 1.0);
         let mist = 0.035 * a.rain * a.rain;
-        let fog = (thick * 6.5 + mist * 6.5) / scene.land.reach;
+        let fog = (thick * 4.2 + mist * 6.0) / scene.land.reach;
         let fog_sky = thick * 1.5 + mist * 1.2;
         let mean_sky = mix3(mix3(horizon, zenith, 0.25), deck_rgb, grey);
         let milk = mix3(mean_sky, scale([1.0, 1.02, 1.04], luma(mean_sky)), 0.65);
@@ -143,7 +143,7 @@ impl Light {
         let cos_sun = dot(p.dir, self.sun).clamp(-1.0, 1.0);
         let disc = step(0.99955, 0.99985, cos_sun) + 0.25 * pow(cos_sun.max(0.0), 900.0);
         c = add(c, scale(self.sun_rgb, self.disc * disc * 2.2));
-        c = add(c, scale([0.80, 0.87, 1.0], self.stars * p.star));
+        c = add(c, scale([0.48, 0.53, 0.62], self.stars * p.star));
         c = add(c, scale([0.95, 0.93, 0.84], self.moon * p.moon));
         let e = p.dir[1].max(0.0);
         let near = (0.5 + 0.5 * cos_sun).clamp(0.0, 1.0);

@@ -42,10 +42,9 @@ pub(crate) fn soften(frame: &Frame<'_>, image: &mut [V3]) {
     }
 }
 
-/// A filmic curve (Narkowicz's fit of ACES) with mid-grey kept near its place.
+/// The curve of a negative: a long shoulder, shadows left open.
 fn film(x: f32) -> f32 {
-    let x = 0.72 * x.max(0.0);
-    (x * (2.51 * x + 0.03) / (x * (2.43 * x + 0.59) + 0.14)).clamp(0.0, 1.0)
+    1.0 - exp(-1.38 * x.max(0.0))
 }
 
 fn srgb(x: f32) -> f32 {

@@ -15,26 +15,26 @@ pub(crate) fn place(scene: &Scene) -> Vec<Sprite> {
     let mut p = Planter { scene, d: Draw::new(scene.seed(), 5), out: Vec::new() };
     match scene.place() {
         Place::MountainLake => {
-            p.grove(26, 18.0, 140.0, 0.8, (8.0, 20.0), 0.75);
+            p.grove(22, 26.0, 160.0, 0.8, (7.0, 17.0), 0.75);
             p.grove(8, 150.0, 900.0, 0.7, (10.0, 18.0), 0.8);
             p.rocks(9, 3.0, 40.0, 1.2);
             p.tufts(40, 2.5, 22.0);
         }
         Place::Hills => {
-            p.grove(34, 25.0, 420.0, 0.8, (6.0, 15.0), 0.25);
-            p.grove(10, 14.0, 60.0, 0.8, (6.0, 14.0), 0.2);
+            p.grove(34, 45.0, 480.0, 0.8, (6.0, 15.0), 0.25);
+            p.grove(6, 26.0, 90.0, 0.8, (5.0, 12.0), 0.2);
             p.bushes(14, 8.0, 160.0, 1.8);
             p.tufts(46, 2.5, 26.0);
         }
         Place::Coast => {
-            p.grove(10, 20.0, 220.0, 0.8, (4.0, 10.0), 0.5);
+            p.grove(9, 45.0, 260.0, 0.8, (4.0, 9.0), 0.5);
             p.bushes(20, 6.0, 160.0, 1.3);
             p.rocks(26, 4.0, 90.0, 1.8);
             p.tufts(60, 2.5, 30.0);
         }
         Place::Fields => {
             p.grove(22, 60.0, 600.0, 0.8, (6.0, 14.0), 0.15);
-            p.grove(4, 14.0, 70.0, 0.8, (7.0, 13.0), 0.1);
+            p.grove(3, 26.0, 90.0, 0.8, (7.0, 13.0), 0.1);
             p.bushes(18, 15.0, 200.0, 2.2);
             p.tufts(50, 2.5, 20.0);
         }
@@ -45,8 +45,8 @@ pub(crate) fn place(scene: &Scene) -> Vec<Sprite> {
         }
         Place::Forest => {
             p.trunks();
-            p.grove(70, 14.0, 95.0, 0.75, (9.0, 22.0), 0.45);
-            p.bushes(30, 5.0, 60.0, 1.6);
+            p.grove(64, 20.0, 110.0, 0.75, (9.0, 22.0), 0.45);
+            p.bushes(18, 9.0, 70.0, 1.4);
             p.tufts(60, 2.2, 16.0);
         }
         Place::Town => {
@@ -152,8 +152,8 @@ impl Planter<'_> {
             }
             let height = self.d.range(0.18, 0.55);
             let t = self.d.unit();
-            let day = scale(mix3(p.grass, p.dry, t), self.d.range(0.7, 1.15));
-            let half = self.d.range(0.35, 0.8);
+            let day = scale(mix3(p.grass, p.dry, t * t), self.d.range(0.65, 1.0));
+            let half = self.d.range(0.6, 1.3);
             self.put(Kind::Tuft, at, height, half, day, scale([0.23, 0.145, 0.045], 0.7 + 0.5 * t));
         }
     }
@@ -183,7 +183,7 @@ impl Planter<'_> {
             let walls = mix3([0.62, 0.58, 0.50], [0.48, 0.36, 0.24], self.d.unit());
             let walls = if self.d.chance(0.2) { [0.42, 0.20, 0.13] } else { walls };
             let (wall, roof) = (scale(walls, self.d.range(0.75, 1.05)), scale(roofs, self.d.range(0.7, 1.3)));
-            let half = self.d.range(0.75, 1.2);
+            let half = self.d.range(0.6, 0.95);
             self.put(Kind::House, at, height, half, wall, roof);
         }
         if self.d.chance(0.75) {
@@ -208,7 +208,7 @@ impl Planter<'_> {
         if !bare && self.d.chance(0.22) {
             let side = if self.d.chance(0.5) { 1.0 } else { -1.0 };
             let (day, turned, seed) = (self.green(), self.autumn_hue(), self.d.bits());
-            let (height, half) = (self.d.range(0.35, 0.6), self.d.range(0.7, 1.3));
+            let (height, half) = (self.d.range(0.3, 0.5), self.d.range(0.7, 1.2));
             self.out.push(Sprite { kind: Kind::Branch, x: 0.0, z: 2.0, y: self.d.range(-0.08, 0.12), height, half, seed, day, turned, side });
         }
         if matches!(place, Place::Hills | Place::Fields | Place::Town | Place::Coast) && self.d.chance(0.3) {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::maths::{V3, cos, mix3, norm, scale, sin};
+use crate::maths::{V3, cos, mix3, norm, sin};
 use crate::plants;
 use crate::shapes::Sprite;
 use crate::{Attributes, Draw, caption};
@@ -237,7 +237,7 @@ fn land(d: &mut Draw, place: Place) -> Land {
         seed: d.bits(),
         near: pick(d, [(6.0, 40.0), (1.0, 2.0), (8.0, 40.0), (1.0, 2.0), (1.0, 2.0), (10.0, 45.0), (45.0, 110.0)]),
         far: pick(d, [(250.0, 1400.0), (1.0, 2.0), (300.0, 2500.0), (1.0, 2.0), (1.0, 2.0), (60.0, 160.0), (200.0, 500.0)]),
-        amp: pick(d, [(350.0, 1300.0), (9.0, 34.0), (6.0, 60.0), (1.5, 6.0), (7.0, 30.0), (0.6, 3.0), (2.0, 14.0)]),
+        amp: pick(d, [(350.0, 1300.0), (9.0, 34.0), (6.0, 60.0), (1.5, 6.0), (12.0, 48.0), (0.6, 3.0), (2.0, 14.0)]),
         wave: pick(d, [(700.0, 1800.0), (120.0, 330.0), (120.0, 400.0), (200.0, 400.0), (90.0, 320.0), (40.0, 90.0), (150.0, 300.0)]),
         side: if d.chance(0.5) { 1.0 } else { -1.0 },
         slant: d.range(-0.5, 0.5),
@@ -298,7 +298,7 @@ fn sky(d: &mut Draw) -> SkySeed {
         seed: d.bits(),
         cover: d.range(-0.45, 0.30),
         cloud_scale: d.log_range(0.45, 1.6),
-        stretch: d.log_range(0.7, 2.4),
+        stretch: d.log_range(0.65, 1.25),
         cirrus: if d.chance(0.5) { d.range(0.1, 0.7) } else { 0.0 },
         zenith: mix3([0.09, 0.21, 0.50], [0.20, 0.36, 0.62], deep),
         horizon: mix3([0.46, 0.62, 0.80], [0.74, 0.80, 0.85], hazy),
@@ -321,7 +321,7 @@ fn photo(d: &mut Draw) -> Photo {
         saturation: 1.02 + 0.14 * d.bell(),
         vignette: d.range(0.0, 0.30),
         grain: d.range(0.0, 0.014),
-        blur: scale([d.unit(), 0.0, 0.0], 0.0025)[0] + 0.0006,
+        blur: 0.0003 + 0.0014 * d.unit() * d.unit(),
         lift: d.range(0.0, 0.012),
     }
 }

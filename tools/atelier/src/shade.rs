@@ -56,9 +56,9 @@ pub(crate) fn land(s: &Surface, l: &Light, dir: V3) -> V3 {
     let snow = snow_cover(s.snow_at, l.snow);
     let wet = l.rain * (1.0 - snow);
     albedo = scale(albedo, 1.0 - 0.42 * wet);
-    albedo = mix3(albedo, scale([0.80, 0.835, 0.885], s.snow_shade), 0.96 * snow);
-    let n = norm(mix3(s.n, [0.0, 1.0, 0.0], 0.25 * snow));
-    let soft = mix(s.soft, 0.35, snow);
+    albedo = mix3(albedo, scale([0.66, 0.695, 0.745], s.snow_shade), 0.95 * snow);
+    let n = norm(mix3(s.n, [0.0, 1.0, 0.0], 0.15 * snow));
+    let soft = mix(s.soft, 0.12, snow);
     let facing = ((dot(n, l.sun) + soft) / (1.0 + soft)).max(0.0);
     // Leaves let light through when the sun stands behind them.
     let through = 0.35 * s.soft * s.veg * (1.0 - snow) * dot(norm(dir), l.sun).max(0.0);
@@ -99,7 +99,7 @@ pub(crate) fn water(w: &Water, l: &Light, body: V3, mirrored: Option<V3>) -> V3 
 pub(crate) fn touch(s: &Surface, attribute: Attribute) -> f32 {
     match attribute {
         Attribute::Autumn => (s.veg * 8.0).min(1.0),
-        Attribute::Snow => step(1.45, 1.0, s.snow_at),
+        Attribute::Snow => step(1.45, 1.2, s.snow_at),
         _ => 1.0,
     }
 }

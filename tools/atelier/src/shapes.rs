@@ -60,10 +60,11 @@ impl Sprite {
             Kind::Broadleaf | Kind::Bush => self.crown(x, y, fp, base),
             Kind::Conifer => {
                 let wob = 0.10 * fbm(x * 5.0, y * 7.0, s, 3, 0.6, fp * 6.0);
-                let tiers = 0.80 + 0.26 * sin(y * (26.0 + (s & 7) as f32) + x.abs() * 12.0 + 3.0 * wob);
+                let rank = y * (9.0 + (s & 3) as f32) + 1.1 * x.abs() + wob;
+                let tiers = 1.08 - 0.5 * (rank - rank.floor());
                 let w = self.half * libm::powf((1.02 - y).max(0.0), 0.85) * tiers;
-                let leaf = fbm(x * 14.0, y * 14.0, s ^ 1, 4, 0.65, fp * 14.0);
-                let d = w - x.abs() + 0.5 * wob + 0.035 * leaf - 0.2 * step(0.14, 0.06, y);
+                let leaf = fbm(x * 24.0, y * 17.0, s ^ 1, 5, 0.75, fp * 24.0);
+                let d = w - x.abs() + 0.25 * wob * w + 0.030 * leaf - 0.2 * step(0.14, 0.06, y);
                 let alpha = Self::cut(d, fp);
                 let trunk = Self::cut(0.012 * (1.2 - y) - x.abs(), fp) * step(0.5, 0.2, y);
                 let a = alpha.max(trunk);
@@ -71,7 +72,7 @@ impl Sprite {
                     return None;
                 }
                 let side = (x / w.max(0.02)).clamp(-1.0, 1.0);
-                let shade = 0.75 + 0.45 * leaf + 0.22 * (tiers - 0.8) * 4.0 * 0.5;
+                let shade = 0.8 + 0.32 * leaf + 0.5 * (tiers - 0.8);
                 let t = if alpha < trunk { 1.0 } else { 0.0 };
                 let day = mix3(scale(self.day, shade.max(0.25)), [0.07, 0.05, 0.035], t);
                 Some(Hit {
@@ -81,22 +82,22 @@ impl Sprite {
                         turned: mix3(day, self.turned, 0.10),
                         veg: 0.3 * (1.0 - t),
                         n: norm([side * 0.9, 0.45 + 0.5 * leaf, -0.6]),
-                        snow_at: (0.50 - 0.35 * leaf - 0.3 * (tiers - 0.8) + 0.12 * (1.0 - y)).clamp(0.22, 0.95),
+                        snow_at: (0.92 - 0.40 * leaf - 0.5 * (tiers - 0.8) + 0.12 * (1.0 - y)).clamp(0.3, 1.2),
                         ao: (0.7 + 0.35 * y + 0.3 * leaf).clamp(0.3, 1.1),
                         ..base
                     },
                 })
             }
             Kind::Tuft => {
-                let i = ((x + 2.0) * 14.0 + 1.6 * noise(x * 3.0, y, s)) .floor();
+                let i = ((x + 2.0) * 22.0 + 1.6 * noise(x * 3.0, y, s)) .floor();
                 let lean = 0.22 * (unit(i as i32, 3, s) - 0.5) * y;
-                let cell = (x + 2.0) * 14.0 + 1.6 * noise(x * 3.0, y, s) - i - 0.5 + lean * 14.0 * 0.2;
+                let cell = (x + 2.0) * 22.0 + 1.6 * noise(x * 3.0, y, s) - i - 0.5 + lean * 22.0 * 0.3;
                 let top = (0.35 + 0.65 * unit(i as i32, 1, s)) * (1.0 - (x / self.half) * (x / self.half));
                 let blade = 0.36 * (1.0 - y / top.max(0.01)) - cell.abs();
-                let a = Self::cut(blade / 14.0, fp) * step(0.0, 0.03, top - y);
+                let a = Self::cut(blade / 22.0, fp) * step(0.0, 0.03, top - y);
                 // Too far to tell blades apart: a soft clump.
-                let clump = 0.55 * Self::cut(top * 0.8 - y, fp.max(0.05));
-                let a = mix(a, clump, step(0.02, 0.06, fp));
+                let clump = 0.30 * step(0.0, 0.4, 0.8 * (1.0 - (x / self.half) * (x / self.half)) - y);
+                let a = mix(a, clump, step(0.01, 0.03, fp));
                 if a <= 0.002 {
                     return None;
                 }
@@ -187,7 +188,7 @@ impl Sprite {
         let lean = 0.08 * noise(y * 1.5, 1.0, s);
         let (px, py) = ((x + lean) / rx, (y - cy) / ry);
         let lobes = 0.34 * fbm(px * 1.25 + 5.0, py * 1.25, s, 3, 0.55, fp * 2.0);
-        let leaf = fbm(x * 11.0, y * 11.0, s ^ 1, 5, 0.68, fp * 11.0);
+        let leaf = 0.8 * fbm(x * 13.0, y * 13.0, s ^ 1, 6, 0.80, fp * 13.0);
         let q = (px * px + py * py * (if py < 0.0 { 1.35 } else { 1.0 })).sqrt();
         let d = (1.0 - q + lobes + 0.15 * leaf) * ry * 0.8;
         // Sky shows through where the crown is thin.
@@ -205,7 +206,7 @@ impl Sprite {
         let k = (0.92 + 0.42 * leaf + 0.22 * clump).max(0.25);
         let bark = [0.085, 0.065, 0.048];
         let hue = (0.5 + 0.9 * clump + 0.3 * leaf).clamp(0.0, 1.0);
-        let fall = scale(mix3(self.turned, [0.36, 0.25, 0.045], 0.55 * hue), k);
+        let fall = scale(mix3(self.turned, [0.29, 0.20, 0.05], 0.5 * hue), 0.9 * k);
         let day = scale(mix3(self.day, scale(self.day, 1.35), hue), k);
         Some(Hit {
             alpha,
@@ -215,7 +216,7 @@ impl Sprite {
                 veg: 1.0 - t,
                 n: norm([px * 0.75 - 1.6 * cx, py * 0.75 + 0.25 - 1.6 * cyy, -0.65]),
                 soft: 0.4,
-                snow_at: (0.58 - 0.22 * py - 0.35 * leaf - 0.25 * clump).clamp(0.22, 1.1),
+                snow_at: (0.90 - 0.25 * py - 0.40 * leaf - 0.30 * clump).clamp(0.3, 1.3),
                 ao: (0.72 + 0.28 * py + 0.35 * clump + 0.2 * leaf).clamp(0.28, 1.1),
                 ..base
             },
@@ -318,7 +319,7 @@ impl Sprite {
                 veg: m,
                 n: norm([fine, 0.35 + 0.5 * leafy, -0.8]),
                 soft: 0.5,
-                snow_at: (0.62 - 0.5 * fine).clamp(0.22, 1.0),
+                snow_at: (0.9 - 0.5 * fine).clamp(0.3, 1.2),
                 ao: 0.75,
                 ..base
             },

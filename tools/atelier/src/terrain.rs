@@ -1,7 +1,7 @@
 //! The height of the land and what lies on it, in metres: x to the right, z away from the camera, water at 0.
 //! Not plants that stand up (those are `shapes`), nor light.
 
-use crate::maths::{V3, add, mix, mix3, scale, sin, step};
+use crate::maths::{V3, add, ln, mix, mix3, scale, sin, step};
 use crate::noise::{fbm, noise, ridged, unit};
 use crate::shade::Surface;
 use crate::{Place, Scene};
@@ -62,7 +62,7 @@ impl Scene {
     fn inland(&self, x: f32, z: f32) -> f32 {
         let l = &self.land;
         let line = 0.55 * z * l.slant - 0.12 * z + 30.0 * noise(z / 90.0, 4.2, l.seed ^ 7) * (z / (z + 60.0)) + 26.0 * noise(z / 310.0, 1.2, l.seed ^ 8);
-        l.side * x - line * 0.8 + l.near * 0.35 + 6.0 * noise(x / 15.0, z / 15.0, l.seed ^ 2)
+        l.side * x - line * 0.8 + l.near * 0.1 - 0.10 * z + 6.0 * noise(x / 15.0, z / 15.0, l.seed ^ 2)
     }
 
     fn coast(&self, x: f32, z: f32, fp: f32) -> f32 {
@@ -74,7 +74,7 @@ impl Scene {
         // Headlands and islands stand far out.
         let w = l.far * 0.5;
         let isle = fbm(x / w, z / w, l.seed ^ 11, 6, 0.45, fp / w) - 0.28;
-        let isle = step(l.far * 0.5, l.far, z) * isle.max(-0.05) * l.amp * 6.0;
+        let isle = mix(-3.0, isle.max(-0.05) * l.amp * 6.0, step(l.far * 0.5, l.far, z));
         let dune = 0.35 * step(4.0, 20.0, d) * fbm(x / 9.0, z / 9.0, l.seed ^ 5, 4, 0.5, fp / 9.0);
         (beach + cliff + crag + dune).max(isle)
     }
@@ -88,7 +88,7 @@ impl Scene {
         let n = noise(p / w * 0.6 + warp, q / w * 1.2 + warp, l.seed);
         let crest = 1.0 - (n * n + 0.0016).sqrt() * 1.5;
         let small = fbm(p / w * 2.3 + warp, q / w * 4.0, l.seed ^ 2, 3, 0.4, fp / w * 4.0);
-        l.amp * (z / (z + 60.0)) * (crest * crest.abs() * 1.3 + 0.13 * small + 0.4 * noise(x / w / 4.0, z / w / 4.0, l.seed ^ 3))
+        l.amp * (0.15 + 1.5 * z / (z + 260.0)) * (crest * crest.abs() * 1.3 + 0.13 * small + 0.4 * noise(x / w / 4.0, z / w / 4.0, l.seed ^ 3))
     }
 
     /// How wooded the slope is, 0..1.
@@ -116,7 +116,7 @@ impl Scene {
     }
 
     /// What lies at (x, z) of height `y`: `fp` the pixel's footprint in metres.
-    pub(crate) fn ground(&self, x: f32, z: f32, y: f32, dist: f32, fp: f32) -> Surface {
+    pub(crate) fn ground(&self, x: f32, z: f32, y: f32, dist: f32, fp: f32, unit_px: f32) -> Surface {
         let (l, p) = (&self.land, &self.palette);
         let s = l.seed;
         // A slope over less than two pixels would be noise in the light.
@@ -125,7 +125,9 @@ impl Scene {
         let (hx, hz) = (self.height(x + e, z, e), self.height(x, z + e, e));
         let n = crate::maths::norm([h0 - hx, e, h0 - hz]);
         let patch = fbm(x / 45.0, z / 45.0, s ^ 31, 6, 0.6, fp / 45.0);
-        let fine = fbm(x / 1.3, z / 1.3, s ^ 32, 6, 0.68, fp / 1.3);
+        // Blades stand up: their texture is as fine upwards in the picture as sideways, at any distance.
+        let across = dist / (self.camera.focal * unit_px);
+        let fine = fbm(x / 1.1, 1.3 * self.camera.rise * ln(dist.max(0.5)) / 1.1, s ^ 32, 7, 0.72, 0.8 * across / 1.1);
         let coarse = fbm(x / 9.0, z / 9.0, s ^ 33, 5, 0.6, fp / 9.0);
         let grass_mix = (0.42 + 0.55 * patch + 0.25 * fine).clamp(0.0, 1.0);
         let mut day = scale(mix3(p.grass, p.dry, grass_mix), 1.0 + 0.38 * fine + 0.15 * coarse);
@@ -214,7 +216,7 @@ impl Scene {
             cover(rim, c, &mut day, &mut turned);
             veg *= 1.0 - rim;
         }
-        let snow_at = 0.42 + 0.30 * coarse + 0.12 * fine + 0.75 * (steep - 0.18).max(0.0) - 0.06 * patch;
+        let snow_at = 0.50 + 0.30 * coarse + 0.14 * fine + 0.25 * wood + 0.75 * (steep - 0.18).max(0.0) - 0.06 * patch;
         Surface {
             dist,
             pos: [x, y, z],
@@ -238,7 +240,7 @@ impl Scene {
         let (ca, cb) = ((a / 85.0).floor() as i32, (b / 140.0).floor() as i32);
         let pick = unit(ca, cb, l.seed ^ 62);
         let level = 0.85 + 0.3 * unit(ca, cb, l.seed ^ 63);
-        let rows = sin(if pick < 0.5 { a } else { a * 0.7 + b * 0.7 } * 4.2) * 0.16 * step(1.6, 0.5, fp);
+        let rows = sin(if pick < 0.5 { a } else { a * 0.7 + b * 0.7 } * 4.2) * 0.09 * step(1.6, 0.5, fp);
         let blotch = fbm(x / 14.0, z / 14.0, l.seed ^ 64, 6, 0.62, fp / 14.0);
         let (day, fall): (V3, V3) = if pick < 0.30 {
             ([0.34, 0.25, 0.085], [0.20, 0.14, 0.07])
@@ -249,7 +251,7 @@ impl Scene {
         } else if pick < 0.88 {
             ([0.15, 0.105, 0.068], [0.12, 0.085, 0.055])
         } else {
-            ([0.36, 0.31, 0.045], [0.24, 0.18, 0.06])
+            ([0.31, 0.27, 0.075], [0.24, 0.18, 0.06])
         };
         let k = level * (1.0 + rows + 0.22 * blotch + 0.25 * fine);
         let edge = ((a / 85.0 - ca as f32).min(1.0 - (a / 85.0 - ca as f32)) * 85.0).min((b / 140.0 - cb as f32).min(1.0 - (b / 140.0 - cb as f32)) * 140.0);
