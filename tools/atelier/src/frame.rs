@@ -185,11 +185,18 @@ impl<'a> Frame<'a> {
             let fp = footprint(&view, z);
             // The height on the ray, which between two marched depths is not the height of the land.
             let ray = view.eye + v / view.focal * z;
-            if self.scene.land.has_water && ray < 0.6 + 0.001 * z && self.scene.height(x, z, fp.max(0.05)) < 0.0 {
-                wet.push((z, n as f32 / 4.0));
+            if self.scene.land.has_water && ray < 0.6 + 0.001 * z && v < -1e-4 {
+                // On the water's own plane the shore is exact.
+                let flat = view.focal * view.eye / -v;
+                let h = self.scene.height(u / view.focal * flat, flat, fp.max(0.05));
+                let soft = 0.012 + 0.05 * footprint(&view, flat).min(4.0);
+                let part = step(soft, -soft, h) * step(1.5, 1.2, flat / z);
+                if part > 0.0 {
+                    wet.push((flat, part * n as f32 / 4.0));
+                }
             }
             // Under water it is painted over later; its order among the rest stays.
-            let what = self.scene.ground(x, z, ray, z, fp, view.unit);
+            let what = self.scene.ground(x, z, ray, z, view.unit);
             self.land.push(Fragment { pixel, alpha, what });
         }
         for (z, part) in wet {
@@ -217,15 +224,15 @@ impl<'a> Frame<'a> {
         };
         let mut p = SkyPoint { dir, cloud, relief, deck, cirrus, star: 0.0, moon: 0.0 };
         if lights && v > 0.0 {
-            let cell = 38.0;
+            let cell = 30.0;
             let (cx, cy) = ((u * cell).floor(), (v * cell).floor());
             let h = |n: u32| unit(cx as i32, cy as i32, k.seed ^ 0x57a5 ^ n);
-            if h(1) < 0.5 {
+            if h(1) < 0.42 {
                 let (sx, sy) = ((cx + 0.25 + 0.5 * h(2)) / cell, (cy + 0.25 + 0.5 * h(3)) / cell);
                 let r = 0.0011 + 0.0016 * h(4) * h(4);
                 let spread = (r * r + 0.16 / (self.view.unit * self.view.unit)).sqrt();
                 let q = ((u - sx) * (u - sx) + (v - sy) * (v - sy)) / (spread * spread);
-                p.star = exp(-q) * (0.25 + 0.9 * h(5) * h(5)) * (r * r / (spread * spread)).sqrt() * step(0.0, 0.12, v);
+                p.star = exp(-q) * (0.15 + 1.0 * h(5) * h(5) * h(5)) * (r * r / (spread * spread)).sqrt() * step(0.0, 0.12, v);
             }
             let far = 1.0 - crate::maths::dot(dir, k.moon).min(1.0);
             let angle = (2.0 * far).max(0.0).sqrt();
@@ -238,8 +245,7 @@ impl<'a> Frame<'a> {
         let scene = self.scene;
         let (view, l) = (self.view, &scene.land);
         let sea = scene.place() == crate::Place::Coast;
-        let z = if v < -1e-4 { (view.focal * view.eye / -v).min(z * 1.3) } else { z };
-        let x = u / view.focal * z;
+                let x = u / view.focal * z;
         let fp = footprint(&view, z);
         let wave = if sea { 5.0 } else { 1.8 };
         // Waves lie across the line of sight; what a pixel cannot resolve blurs the mirror instead.

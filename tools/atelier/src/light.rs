@@ -47,6 +47,8 @@ pub(crate) struct Light {
     pub autumn: f32,
     pub rain: f32,
     pub lamps: f32,
+    /// How low the sun stands: the sky's gradient is steeper then.
+    pub low: f32,
 }
 
 impl Light {
@@ -57,11 +59,11 @@ impl Light {
         let grey = 1.0 - (1.0 - a.overcast) * (1.0 - 0.85 * a.rain);
         // Daylight to low sun.
         let sun = crate::maths::norm(mix3(k.sun, k.low_sun, s));
-        let mut sun_rgb = gmix3([2.55, 2.36, 2.02], mul(k.warm, [2.1, 2.0, 1.8]), s);
+        let mut sun_rgb = gmix3([2.55, 2.36, 2.02], mul(mix3(k.warm, [1.0, 0.62, 0.40], 0.45), [2.0, 1.95, 1.9]), s);
         let mut above = gmix3(add(scale(k.zenith, 0.75), [0.20, 0.23, 0.25]), [0.25, 0.22, 0.28], s);
         let mut below = gmix3([0.16, 0.16, 0.13], [0.12, 0.09, 0.07], s);
-        let mut zenith = gmix3(k.zenith, mix3([0.075, 0.115, 0.26], k.warm, 0.06), s);
-        let mut horizon = gmix3(k.horizon, mix3([0.50, 0.33, 0.30], k.warm, 0.35), s);
+        let mut zenith = gmix3(k.zenith, mix3([0.10, 0.15, 0.31], k.warm, 0.05), s);
+        let mut horizon = gmix3(k.horizon, mix3([0.52, 0.36, 0.34], k.warm, 0.35), s);
         let mut glow = scale(k.warm, s);
         let mut cloud_lit = gmix3([1.12, 1.11, 1.10], mul(k.warm, [1.0, 0.95, 1.25]), s);
         let mut cloud_dark = gmix3([0.55, 0.60, 0.68], [0.20, 0.145, 0.185], s);
@@ -121,13 +123,14 @@ impl Light {
             autumn: a.autumn,
             rain: a.rain,
             lamps: n,
+            low: s * (1.0 - n),
         }
     }
 
     /// The sky without clouds; `y` of `dir` below 0 counts as the horizon.
     fn clear_sky(&self, dir: V3) -> V3 {
         let e = dir[1].max(0.0);
-        let low = exp(-4.2 * e);
+        let low = exp(-mix(4.2, 6.5, self.low) * e);
         let mut c = mix3(self.zenith, self.horizon, low);
         let near = (0.5 + 0.5 * dot(dir, self.sun)).clamp(0.0, 1.0);
         let wide = near * near;

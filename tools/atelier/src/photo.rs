@@ -47,6 +47,10 @@ fn film(x: f32) -> f32 {
     1.0 - exp(-1.38 * x.max(0.0))
 }
 
+const TABLE: usize = 2048;
+/// Light that the film takes as white.
+const WHITE: f32 = 8.0;
+
 fn srgb(x: f32) -> f32 {
     if x <= 0.003_130_8 { 12.92 * x } else { 1.055 * pow(x, 1.0 / 2.4) - 0.055 }
 }
@@ -57,6 +61,13 @@ pub(crate) fn develop(frame: &Frame<'_>, light: &Light, mut image: Vec<V3>) -> P
     let view = frame.view;
     let fp = 1.0 / view.unit;
     let (w, h) = (frame.width, frame.height);
+    // Tone curve and sRGB in one table over the square root of light; straight lines between.
+    let table: Vec<f32> = (0..=TABLE).map(|i| (i as f32 / TABLE as f32) * (i as f32 / TABLE as f32) * WHITE).map(|x| srgb(film(x))).collect();
+    let tone = |x: f32| {
+        let t = (x.clamp(0.0, WHITE) / WHITE).sqrt() * (TABLE as f32 - 0.01);
+        let i = t as usize;
+        mix(table[i], table[i + 1], t - i as f32)
+    };
     let mut rgb = Vec::with_capacity(w * h * 3);
     for (i, c) in image.into_iter().enumerate() {
         let (x, y) = ((i % w) as f32 + 0.5, (i / w) as f32 + 0.5);
@@ -72,10 +83,10 @@ pub(crate) fn develop(frame: &Frame<'_>, light: &Light, mut image: Vec<V3>) -> P
         let (cx, cy) = (2.0 * x / w as f32 - 1.0, 2.0 * y / h as f32 - 1.0);
         let dark = 1.0 - p.vignette * (0.5 * (cx * cx + cy * cy)) * (0.5 * (cx * cx + cy * cy)).sqrt();
         let grain = if p.grain > 0.0 { p.grain * fbm(u * 320.0, t * 320.0, p.seed, 2, 0.9, fp * 320.0) } else { 0.0 };
-        let c = [0, 1, 2].map(|k| film(c[k] * p.exposure * p.balance[k] * dark));
+        let c = [0, 1, 2].map(|k| tone(c[k] * p.exposure * p.balance[k] * dark));
         let grey = luma(c);
         for v in c {
-            let v = srgb(mix(grey, v, p.saturation).clamp(0.0, 1.0));
+            let v = mix(grey, v, p.saturation).clamp(0.0, 1.0);
             let v = 0.45 + (v - 0.45) * p.contrast;
             let v = p.lift + v * (1.0 - p.lift) + grain;
             rgb.push(v.clamp(0.0, 1.0));

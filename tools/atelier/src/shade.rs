@@ -56,7 +56,7 @@ pub(crate) fn land(s: &Surface, l: &Light, dir: V3) -> V3 {
     let snow = snow_cover(s.snow_at, l.snow);
     let wet = l.rain * (1.0 - snow);
     albedo = scale(albedo, 1.0 - 0.42 * wet);
-    albedo = mix3(albedo, scale([0.66, 0.695, 0.745], s.snow_shade), 0.95 * snow);
+    albedo = mix3(albedo, scale([0.535, 0.57, 0.62], s.snow_shade), 0.95 * snow);
     let n = norm(mix3(s.n, [0.0, 1.0, 0.0], 0.15 * snow));
     let soft = mix(s.soft, 0.12, snow);
     let facing = ((dot(n, l.sun) + soft) / (1.0 + soft)).max(0.0);
@@ -70,7 +70,7 @@ pub(crate) fn land(s: &Surface, l: &Light, dir: V3) -> V3 {
         let cos = -dot(n, norm(dir));
         let fresnel = 0.03 + 0.97 * pow(1.0 - cos.clamp(0.0, 1.0), 5.0);
         let mirror = mix3(l.deck_rgb, l.above, 0.3);
-        c = mix3(c, mirror, (wet * s.wet * (0.12 + fresnel)).min(0.75));
+        c = mix3(c, mirror, (wet * s.wet * (0.05 + 0.6 * fresnel)).min(0.5));
     }
     c = add(c, scale(WINDOW, s.glow * l.lamps * 0.9));
     l.air(c, s.dist, dir)

@@ -1,7 +1,7 @@
 //! Things that stand up, each a soft-edged shape in its own frame: x in heights from the middle, y from 0 at the foot
 //! to 1 at the top. Where they stand is `plants`.
 
-use crate::maths::{V3, mix, mix3, norm, scale, sin, step};
+use crate::maths::{V3, mix, mix3, norm, pow, scale, sin, step};
 use crate::noise::{fbm, noise, unit};
 use crate::shade::Surface;
 
@@ -62,7 +62,7 @@ impl Sprite {
                 let wob = 0.10 * fbm(x * 5.0, y * 7.0, s, 3, 0.6, fp * 6.0);
                 let rank = y * (9.0 + (s & 3) as f32) + 1.1 * x.abs() + wob;
                 let tiers = 1.08 - 0.5 * (rank - rank.floor());
-                let w = self.half * libm::powf((1.02 - y).max(0.0), 0.85) * tiers;
+                let w = self.half * pow((1.02 - y).max(0.0), 0.85) * tiers;
                 let leaf = fbm(x * 24.0, y * 17.0, s ^ 1, 5, 0.75, fp * 24.0);
                 let d = w - x.abs() + 0.25 * wob * w + 0.030 * leaf - 0.2 * step(0.14, 0.06, y);
                 let alpha = Self::cut(d, fp);
@@ -206,7 +206,7 @@ impl Sprite {
         let k = (0.92 + 0.42 * leaf + 0.22 * clump).max(0.25);
         let bark = [0.085, 0.065, 0.048];
         let hue = (0.5 + 0.9 * clump + 0.3 * leaf).clamp(0.0, 1.0);
-        let fall = scale(mix3(self.turned, [0.29, 0.20, 0.05], 0.5 * hue), 0.9 * k);
+        let fall = scale(mix3(self.turned, [0.27, 0.18, 0.06], 0.5 * hue), 0.88 * k);
         let day = scale(mix3(self.day, scale(self.day, 1.35), hue), k);
         Some(Hit {
             alpha,

@@ -12,7 +12,7 @@ impl Scene {
         let l = &self.land;
         let s = l.seed;
         let swell = |wave: f32, oct: u32| fbm(x / wave, z / wave, s, oct, 0.42, fp / wave);
-        let bumps = 0.22 * fbm(x / 5.0, z / 5.0, s ^ 9, 4, 0.5, fp / 5.0);
+        let bumps = 0.16 * fbm(x / 5.0, z / 5.0, s ^ 9, 4, 0.42, fp / 5.0);
         let mut h = match self.place() {
             Place::MountainLake => {
                 let edge = l.near * (1.0 + 0.5 * noise(x / 37.0, 0.7, s ^ 1)) + l.slant * x * 0.3;
@@ -88,7 +88,7 @@ impl Scene {
         let n = noise(p / w * 0.6 + warp, q / w * 1.2 + warp, l.seed);
         let crest = 1.0 - (n * n + 0.0016).sqrt() * 1.5;
         let small = fbm(p / w * 2.3 + warp, q / w * 4.0, l.seed ^ 2, 3, 0.4, fp / w * 4.0);
-        l.amp * (0.15 + 1.5 * z / (z + 260.0)) * (crest * crest.abs() * 1.3 + 0.13 * small + 0.4 * noise(x / w / 4.0, z / w / 4.0, l.seed ^ 3))
+        l.amp * (0.10 + 2.3 * z / (z + 320.0)) * (crest * crest.abs() * 1.3 + 0.13 * small + 0.4 * noise(x / w / 4.0, z / w / 4.0, l.seed ^ 3))
     }
 
     /// How wooded the slope is, 0..1.
@@ -115,24 +115,27 @@ impl Scene {
         if w <= 0.0 { 0.0 } else { w * (5.0 + 6.0 * fbm(x / 13.0, z / 13.0, self.land.seed ^ 23, 3, 0.6, fp / 13.0)) }
     }
 
-    /// What lies at (x, z) of height `y`: `fp` the pixel's footprint in metres.
-    pub(crate) fn ground(&self, x: f32, z: f32, y: f32, dist: f32, fp: f32, unit_px: f32) -> Surface {
+    /// What lies at (x, z) of height `y`: `dist` its depth, `unit_px` the picture's mean side in pixels.
+    pub(crate) fn ground(&self, x: f32, z: f32, y: f32, dist: f32, unit_px: f32) -> Surface {
         let (l, p) = (&self.land, &self.palette);
         let s = l.seed;
         // A slope over less than two pixels would be noise in the light.
-        let e = (fp * 1.3).max(0.15);
+        let across = dist / (self.camera.focal * unit_px);
+        let e = (across * 1.6 * (dist / self.camera.rise.max(1.0)).clamp(1.0, 7.0).sqrt()).max(0.15);
         let h0 = self.height(x, z, e);
         let (hx, hz) = (self.height(x + e, z, e), self.height(x, z + e, e));
         let n = crate::maths::norm([h0 - hx, e, h0 - hz]);
+        // Metres a pixel spans: between its width and its length on the slope.
+        let view = crate::maths::norm([x, y - self.camera.eye, z]);
+        let fp = across / (-crate::maths::dot(n, view)).clamp(0.03, 1.0).sqrt();
         let patch = fbm(x / 45.0, z / 45.0, s ^ 31, 6, 0.6, fp / 45.0);
         // Blades stand up: their texture is as fine upwards in the picture as sideways, at any distance.
-        let across = dist / (self.camera.focal * unit_px);
-        let fine = fbm(x / 1.1, 1.3 * self.camera.rise * ln(dist.max(0.5)) / 1.1, s ^ 32, 7, 0.72, 0.8 * across / 1.1);
+        let fine = fbm(x / 1.1, 1.3 * self.camera.rise * ln(dist.max(0.5)) / 1.1, s ^ 32, 7, 0.84, 0.8 * across / 1.1);
         let coarse = fbm(x / 9.0, z / 9.0, s ^ 33, 5, 0.6, fp / 9.0);
         let grass_mix = (0.42 + 0.55 * patch + 0.25 * fine).clamp(0.0, 1.0);
         let mut day = scale(mix3(p.grass, p.dry, grass_mix), 1.0 + 0.38 * fine + 0.15 * coarse);
         let straw = scale(mix3([0.24, 0.165, 0.055], [0.20, 0.105, 0.035], (0.5 + patch).clamp(0.0, 1.0)), 1.0 + 0.38 * fine + 0.15 * coarse);
-        let mut turned = straw;
+        let mut turned = mix3(day, straw, 0.8);
         let mut veg = 1.0f32;
         let mut wet = 0.35 + 0.4 * step(0.1, 0.45, coarse + 0.3 * patch);
         let mut ao = 1.0 + 0.12 * coarse;
@@ -225,7 +228,7 @@ impl Scene {
             turned,
             veg: veg.clamp(0.0, 1.0),
             snow_at: snow_at.clamp(0.22, 1.3),
-            snow_shade: 1.0 + 0.05 * fine + 0.06 * coarse,
+            snow_shade: 1.0 + 0.06 * fine + 0.14 * coarse + 0.12 * patch,
             wet,
             glow: 0.0,
             soft,
