@@ -20,8 +20,16 @@ impl<'a> Fields<'a> {
     /// The document's outermost object, refused with `code` when it is none.
     pub fn of_document(origin: &'a str, code: Code, value: &'a Value) -> Result<Self> {
         match value {
-            Value::Object(map) => Ok(Fields { origin, prefix: String::new(), code, map }),
-            other => Err(Error::new(code, format!("{origin}: is {}, must be an object", kind(other)))),
+            Value::Object(map) => Ok(Fields {
+                origin,
+                prefix: String::new(),
+                code,
+                map,
+            }),
+            other => Err(Error::new(
+                code,
+                format!("{origin}: is {}, must be an object", kind(other)),
+            )),
         }
     }
 
@@ -47,8 +55,15 @@ impl<'a> Fields<'a> {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("known here: {}", known.join(", ")),
         };
-        let error = format!("{}: key `{}{}` is unknown", self.origin, self.prefix, shorten(key));
-        Err(Error::new(self.code, error).with_hint(hint).with_parameter(shorten(key)))
+        let error = format!(
+            "{}: key `{}{}` is unknown",
+            self.origin,
+            self.prefix,
+            shorten(key)
+        );
+        Err(Error::new(self.code, error)
+            .with_hint(hint)
+            .with_parameter(shorten(key)))
     }
 
     /// The value of `key` when it is there and not null.
@@ -63,7 +78,9 @@ impl<'a> Fields<'a> {
 
     /// A text, if there.
     pub fn text(&self, key: &str) -> Result<Option<&'a str>> {
-        self.get(key).map(|v| v.as_str().ok_or_else(|| self.wrong(key, v, "text"))).transpose()
+        self.get(key)
+            .map(|v| v.as_str().ok_or_else(|| self.wrong(key, v, "text")))
+            .transpose()
     }
 
     /// A text that must be there.
@@ -74,7 +91,10 @@ impl<'a> Fields<'a> {
     /// A whole number from 0, if there.
     pub fn integer(&self, key: &str) -> Result<Option<u64>> {
         self.get(key)
-            .map(|v| v.as_u64().ok_or_else(|| self.wrong(key, v, "a whole number from 0")))
+            .map(|v| {
+                v.as_u64()
+                    .ok_or_else(|| self.wrong(key, v, "a whole number from 0"))
+            })
             .transpose()
     }
 
@@ -83,13 +103,19 @@ impl<'a> Fields<'a> {
         if self.has(key) && self.get(key).is_none() {
             return Err(self.wrong(key, &Value::Null, "a finite number"));
         }
-        self.get(key).map(|v| v.as_f64().ok_or_else(|| self.wrong(key, v, "a number"))).transpose()
+        self.get(key)
+            .map(|v| v.as_f64().ok_or_else(|| self.wrong(key, v, "a number")))
+            .transpose()
     }
 
     /// A list, if there.
     pub fn list(&self, key: &str) -> Result<Option<&'a [Value]>> {
         self.get(key)
-            .map(|v| v.as_array().map(Vec::as_slice).ok_or_else(|| self.wrong(key, v, "a list")))
+            .map(|v| {
+                v.as_array()
+                    .map(Vec::as_slice)
+                    .ok_or_else(|| self.wrong(key, v, "a list"))
+            })
             .transpose()
     }
 
@@ -105,7 +131,12 @@ impl<'a> Fields<'a> {
 
     /// The error for a value of the wrong type.
     pub fn wrong(&self, key: &str, value: &Value, must: &str) -> Error {
-        let error = format!("{}: {}{key} = {}: must be {must}", self.origin, self.prefix, show(value));
+        let error = format!(
+            "{}: {}{key} = {}: must be {must}",
+            self.origin,
+            self.prefix,
+            show(value)
+        );
         Error::new(self.code, error).with_parameter(key)
     }
 

@@ -12,11 +12,17 @@ mod error;
 mod fields;
 pub mod job;
 pub mod layer;
-mod params;
 mod limits;
+pub mod model;
+pub mod nn;
+mod params;
 mod recipe;
+pub mod weights;
 
+pub use diffusion::Latent;
 pub use engine::{Edit, Engine, EngineOptions, ModelChoice, Request};
 pub use error::{Code, Error, Result};
 pub use layer::Tally;
-pub use recipe::{Compositor, Form, FreeText, IdentityShortcut, RECIPE_VERSION, Recipe, Slider, Stamp};
+pub use recipe::{
+    Compositor, Form, FreeText, IdentityShortcut, RECIPE_VERSION, Recipe, Slider, Stamp,
+};

@@ -72,7 +72,11 @@ pub(crate) enum Group {
 
 pub(crate) static STRENGTH: Parameter = Parameter {
     id: "strength",
-    kind: Kind::Number { min: -2.0, max: 2.0, default: Some(1.0) },
+    kind: Kind::Number {
+        min: -2.0,
+        max: 2.0,
+        default: Some(1.0),
+    },
     unit: "",
     group: Group::Edit,
     advanced: false,
@@ -82,7 +86,10 @@ pub(crate) static STRENGTH: Parameter = Parameter {
 
 pub(crate) static SCENE: Parameter = Parameter {
     id: "scene",
-    kind: Kind::Text { max_bytes: 1000, default: None },
+    kind: Kind::Text {
+        max_bytes: 1000,
+        default: None,
+    },
     unit: "",
     group: Group::Text,
     advanced: true,
@@ -92,7 +99,10 @@ pub(crate) static SCENE: Parameter = Parameter {
 
 pub(crate) static FROM: Parameter = Parameter {
     id: "from",
-    kind: Kind::Text { max_bytes: 1000, default: None },
+    kind: Kind::Text {
+        max_bytes: 1000,
+        default: None,
+    },
     unit: "",
     group: Group::Text,
     advanced: false,
@@ -102,7 +112,10 @@ pub(crate) static FROM: Parameter = Parameter {
 
 pub(crate) static TO: Parameter = Parameter {
     id: "to",
-    kind: Kind::Text { max_bytes: 1000, default: None },
+    kind: Kind::Text {
+        max_bytes: 1000,
+        default: None,
+    },
     unit: "",
     group: Group::Text,
     advanced: false,
@@ -112,7 +125,11 @@ pub(crate) static TO: Parameter = Parameter {
 
 pub(crate) static SEED: Parameter = Parameter {
     id: "seed",
-    kind: Kind::Integer { min: 0, max: u64::MAX, default: Some(0) },
+    kind: Kind::Integer {
+        min: 0,
+        max: u64::MAX,
+        default: Some(0),
+    },
     unit: "",
     group: Group::Sampling,
     advanced: true,
@@ -122,7 +139,11 @@ pub(crate) static SEED: Parameter = Parameter {
 
 pub(crate) static STEPS: Parameter = Parameter {
     id: "steps",
-    kind: Kind::Integer { min: 1, max: 1000, default: None },
+    kind: Kind::Integer {
+        min: 1,
+        max: 1000,
+        default: None,
+    },
     unit: "steps",
     group: Group::Sampling,
     advanced: true,
@@ -132,7 +153,11 @@ pub(crate) static STEPS: Parameter = Parameter {
 
 pub(crate) static GUIDANCE: Parameter = Parameter {
     id: "guidance",
-    kind: Kind::Number { min: 1.0, max: 20.0, default: None },
+    kind: Kind::Number {
+        min: 1.0,
+        max: 20.0,
+        default: None,
+    },
     unit: "",
     group: Group::Sampling,
     advanced: true,
@@ -142,7 +167,10 @@ pub(crate) static GUIDANCE: Parameter = Parameter {
 
 pub(crate) static FORM: Parameter = Parameter {
     id: "form",
-    kind: Kind::Choice { options: &["corrected", "published"], default: "corrected" },
+    kind: Kind::Choice {
+        options: &["corrected", "published"],
+        default: "corrected",
+    },
     unit: "",
     group: Group::Sampling,
     advanced: true,
@@ -152,7 +180,10 @@ pub(crate) static FORM: Parameter = Parameter {
 
 pub(crate) static IDENTITY_SHORTCUT: Parameter = Parameter {
     id: "identity_shortcut",
-    kind: Kind::Choice { options: &["on", "off"], default: "on" },
+    kind: Kind::Choice {
+        options: &["on", "off"],
+        default: "on",
+    },
     unit: "",
     group: Group::Sampling,
     advanced: true,
@@ -162,7 +193,10 @@ pub(crate) static IDENTITY_SHORTCUT: Parameter = Parameter {
 
 pub(crate) static COMPOSITOR: Parameter = Parameter {
     id: "compositor",
-    kind: Kind::Choice { options: &["change", "direct", "difference"], default: "change" },
+    kind: Kind::Choice {
+        options: &["change", "direct", "difference"],
+        default: "change",
+    },
     unit: "",
     group: Group::Compositing,
     advanced: true,
@@ -172,7 +206,11 @@ pub(crate) static COMPOSITOR: Parameter = Parameter {
 
 pub(crate) static RADIUS: Parameter = Parameter {
     id: "radius",
-    kind: Kind::Integer { min: 1, max: 64, default: None },
+    kind: Kind::Integer {
+        min: 1,
+        max: 64,
+        default: None,
+    },
     unit: "model pixels",
     group: Group::Compositing,
     advanced: true,
@@ -182,7 +220,11 @@ pub(crate) static RADIUS: Parameter = Parameter {
 
 pub(crate) static EPSILON: Parameter = Parameter {
     id: "epsilon",
-    kind: Kind::Number { min: 1e-8, max: 1e3, default: None },
+    kind: Kind::Number {
+        min: 1e-8,
+        max: 1e3,
+        default: None,
+    },
     unit: "",
     group: Group::Compositing,
     advanced: true,
@@ -192,8 +234,18 @@ pub(crate) static EPSILON: Parameter = Parameter {
 
 /// All of them, in the order of a dialog.
 pub(crate) static ALL: [&Parameter; 12] = [
-    &STRENGTH, &FROM, &TO, &SCENE, &STEPS, &GUIDANCE, &SEED, &FORM, &IDENTITY_SHORTCUT, &COMPOSITOR,
-    &RADIUS, &EPSILON,
+    &STRENGTH,
+    &FROM,
+    &TO,
+    &SCENE,
+    &STEPS,
+    &GUIDANCE,
+    &SEED,
+    &FORM,
+    &IDENTITY_SHORTCUT,
+    &COMPOSITOR,
+    &RADIUS,
+    &EPSILON,
 ];
 
 /// The list as a JSON array: objects of `id, type, min, max, default, options, max_bytes, unit,
@@ -208,7 +260,11 @@ impl Parameter {
         match self.kind {
             Kind::Number { min, max, .. } if value >= min && value <= max => Ok(()),
             // Numbers are kept in single precision, so the ends themselves may arrive rounded.
-            Kind::Number { min, max, .. } if value == f64::from(min as f32) || value == f64::from(max as f32) => Ok(()),
+            Kind::Number { min, max, .. }
+                if value == f64::from(min as f32) || value == f64::from(max as f32) =>
+            {
+                Ok(())
+            }
             _ => Err(self.refuse(at, &format!("{value}"))),
         }
     }
@@ -244,9 +300,12 @@ impl Parameter {
 
     /// The error for `value`, written as it was given.
     pub fn refuse(&self, at: &str, value: &str) -> Error {
-        Error::new(Code::InvalidParameter, format!("{at} = {value}: must be {}", self.range()))
-            .with_hint(format!("try {}", self.suggestion))
-            .with_parameter(self.id)
+        Error::new(
+            Code::InvalidParameter,
+            format!("{at} = {value}: must be {}", self.range()),
+        )
+        .with_hint(format!("try {}", self.suggestion))
+        .with_parameter(self.id)
     }
 
     /// The allowed range in words.
@@ -271,7 +330,9 @@ mod tests {
             assert!(p.help.ends_with('.'), "{}", p.id);
             match p.kind {
                 Kind::Number { .. } => p.check_number(p.id, p.suggestion.parse().unwrap()).unwrap(),
-                Kind::Integer { .. } => p.check_integer(p.id, p.suggestion.parse().unwrap()).unwrap(),
+                Kind::Integer { .. } => p
+                    .check_integer(p.id, p.suggestion.parse().unwrap())
+                    .unwrap(),
                 Kind::Choice { options, default } => assert!(options.contains(&default)),
                 Kind::Text { .. } => p.check_text(p.id, p.suggestion).unwrap(),
             }

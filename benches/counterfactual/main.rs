@@ -70,16 +70,36 @@ struct Options {
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {
     let (first, last) = text.split_once("..").ok_or("must be FIRST..LAST")?;
-    let number = |s: &str| s.trim_start_matches('=').parse::<u64>().map_err(|e| format!("{s}: {e}"));
+    let number = |s: &str| {
+        s.trim_start_matches('=')
+            .parse::<u64>()
+            .map_err(|e| format!("{s}: {e}"))
+    };
     let range = number(first)?..number(last)?;
-    if range.is_empty() { Err(format!("{text} holds no seed")) } else { Ok(range) }
+    if range.is_empty() {
+        Err(format!("{text} holds no seed"))
+    } else {
+        Ok(range)
+    }
 }
 
 fn main() {
     let options = Options::parse();
-    let attributes = if options.attribute.is_empty() { Attribute::ALL.to_vec() } else { options.attribute.clone() };
-    let sizes = if options.small { &SIZES[..1] } else { &SIZES[..] };
-    let subject = Subject::new(options.model.clone(), options.steps, options.recipe.as_deref());
+    let attributes = if options.attribute.is_empty() {
+        Attribute::ALL.to_vec()
+    } else {
+        options.attribute.clone()
+    };
+    let sizes = if options.small {
+        &SIZES[..1]
+    } else {
+        &SIZES[..]
+    };
+    let subject = Subject::new(
+        options.model.clone(),
+        options.steps,
+        options.recipe.as_deref(),
+    );
     let mut table = Table::default();
 
     for &(width, height) in sizes {
@@ -92,7 +112,16 @@ fn main() {
                 let truth = render(&scene, &Attributes::only(attribute, 1.0), width, height);
                 let edit = subject.edit(&source, attribute, options.strength);
                 let mask = scene.mask(attribute, width, height);
-                compare(&mut table, attribute, (width, height), &source, &truth, &apply(map, &source), &edit, &mask);
+                compare(
+                    &mut table,
+                    attribute,
+                    (width, height),
+                    &source,
+                    &truth,
+                    &apply(map, &source),
+                    &edit,
+                    &mask,
+                );
                 if k < 4 {
                     row.extend([edit, truth]);
                 }
@@ -114,17 +143,28 @@ fn main() {
 }
 
 fn render(scene: &Scene, attributes: &Attributes, width: u32, height: u32) -> Picture {
-    Picture { width, height, rgb: scene.render(attributes, width, height).rgb }
+    Picture {
+        width,
+        height,
+        rgb: scene.render(attributes, width, height).rgb,
+    }
 }
 
 fn fit(attribute: Attribute, width: u32, height: u32) -> AffineMap {
     // A colour map has no detail to gain from more pixels than these.
-    let (w, h) = if width > 320 { (width / 4, height / 4) } else { (width, height) };
+    let (w, h) = if width > 320 {
+        (width / 4, height / 4)
+    } else {
+        (width, height)
+    };
     let pairs: Vec<_> = LUT_SEEDS
         .into_par_iter()
         .map(|seed| {
             let scene = Scene::from_seed(seed);
-            (render(&scene, &Attributes::default(), w, h), render(&scene, &Attributes::only(attribute, 1.0), w, h))
+            (
+                render(&scene, &Attributes::default(), w, h),
+                render(&scene, &Attributes::only(attribute, 1.0), w, h),
+            )
         })
         .collect();
     let mut fit = AffineFit::default();
@@ -147,30 +187,73 @@ fn compare(
 ) {
     let inside = |i: usize| mask[i] > INSIDE;
     let outside = |i: usize| mask[i] < OUTSIDE;
-    for (place, keep) in [("inside", &inside as &dyn Fn(usize) -> bool), ("outside", &outside)] {
-        for (measure, picture) in [("psnr unedited", source), ("psnr lut", lut), ("psnr edit", edit)] {
+    for (place, keep) in [
+        ("inside", &inside as &dyn Fn(usize) -> bool),
+        ("outside", &outside),
+    ] {
+        for (measure, picture) in [
+            ("psnr unedited", source),
+            ("psnr lut", lut),
+            ("psnr edit", edit),
+        ] {
             if let Some(value) = psnr(picture, truth, keep) {
                 table.add(attribute.name(), size, place, measure, value);
             }
         }
     }
     let step = (size.0 as usize * size.1 as usize / 16384).max(1);
-    table.add(attribute.name(), size, "inside", "ΔE2000 edit", delta_e(source, edit, step, inside));
-    table.add(attribute.name(), size, "inside", "ΔE2000 truth", delta_e(source, truth, step, inside));
-    table.add(attribute.name(), size, "outside", "ΔE2000 edit", delta_e(source, edit, step, outside));
+    table.add(
+        attribute.name(),
+        size,
+        "inside",
+        "ΔE2000 edit",
+        delta_e(source, edit, step, inside),
+    );
+    table.add(
+        attribute.name(),
+        size,
+        "inside",
+        "ΔE2000 truth",
+        delta_e(source, truth, step, inside),
+    );
+    table.add(
+        attribute.name(),
+        size,
+        "outside",
+        "ΔE2000 edit",
+        delta_e(source, edit, step, outside),
+    );
 }
 
 /// Seven strengths from 0 to 1: each must lie further from the picture than the one before.
 fn sliders(table: &mut Table, subject: &Subject, attributes: &[Attribute], seeds: Range<u64>) {
     let (width, height) = SIZES[0];
     for seed in seeds.take(12) {
-        let source = render(&Scene::from_seed(seed), &Attributes::default(), width, height);
+        let source = render(
+            &Scene::from_seed(seed),
+            &Attributes::default(),
+            width,
+            height,
+        );
         for &attribute in attributes {
             let distances: Vec<f64> = (0..7)
-                .map(|k| delta_e(&source, &subject.edit(&source, attribute, k as f32 / 6.0), 1, |_| true))
+                .map(|k| {
+                    delta_e(
+                        &source,
+                        &subject.edit(&source, attribute, k as f32 / 6.0),
+                        1,
+                        |_| true,
+                    )
+                })
                 .collect();
             let grows = distances.windows(2).all(|w| w[1] > w[0]);
-            table.add(attribute.name(), SIZES[0], "whole", "monotone over 7 strengths (share)", f64::from(u8::from(grows)));
+            table.add(
+                attribute.name(),
+                SIZES[0],
+                "whole",
+                "monotone over 7 strengths (share)",
+                f64::from(u8::from(grows)),
+            );
         }
     }
 }
@@ -178,26 +261,58 @@ fn sliders(table: &mut Table, subject: &Subject, attributes: &[Attribute], seeds
 /// Strength 0 with the shortcut switched off must give back the input's bytes.
 fn identity(table: &mut Table, subject: &Subject, attributes: &[Attribute], seeds: Range<u64>) {
     for (seed, &size) in seeds.take(4).zip(SIZES.iter().cycle()) {
-        let source = render(&Scene::from_seed(seed), &Attributes::default(), size.0, size.1);
+        let source = render(
+            &Scene::from_seed(seed),
+            &Attributes::default(),
+            size.0,
+            size.1,
+        );
         for &attribute in attributes {
             let exact = subject.edit_without_shortcut(&source, attribute, 0.0).rgb == source.rgb;
-            table.add(attribute.name(), size, "whole", "identity at 0, shortcut off (share)", f64::from(u8::from(exact)));
+            table.add(
+                attribute.name(),
+                size,
+                "whole",
+                "identity at 0, shortcut off (share)",
+                f64::from(u8::from(exact)),
+            );
         }
     }
 }
 
 fn round_trips(table: &mut Table, subject: &Subject, options: &Options) {
     for seed in options.seeds.clone().take(50) {
-        let source = render(&Scene::from_seed(seed), &Attributes::default(), SIZES[0].0, SIZES[0].1);
-        table.add("vae", SIZES[0], "whole", "round trip of renders (dB)", subject.round_trip(&source));
+        let source = render(
+            &Scene::from_seed(seed),
+            &Attributes::default(),
+            SIZES[0].0,
+            SIZES[0].1,
+        );
+        table.add(
+            "vae",
+            SIZES[0],
+            "whole",
+            "round trip of renders (dB)",
+            subject.round_trip(&source),
+        );
     }
     for path in &options.photos {
         match image::open(path) {
             Ok(photo) => {
                 let rgb = photo.to_rgb8();
                 let (width, height) = rgb.dimensions();
-                let value = subject.round_trip(&Picture { width, height, rgb: rgb.into_raw() });
-                table.add("vae", SIZES[0], "whole", "round trip of photographs (dB)", value);
+                let value = subject.round_trip(&Picture {
+                    width,
+                    height,
+                    rgb: rgb.into_raw(),
+                });
+                table.add(
+                    "vae",
+                    SIZES[0],
+                    "whole",
+                    "round trip of photographs (dB)",
+                    value,
+                );
             }
             Err(error) => eprintln!("{}: {error}", path.display()),
         }
@@ -206,14 +321,35 @@ fn round_trips(table: &mut Table, subject: &Subject, options: &Options) {
 
 fn times(table: &mut Table, options: &Options) {
     let size = SIZES[1];
-    let source = render(&Scene::from_seed(options.seeds.start), &Attributes::default(), size.0, size.1);
+    let source = render(
+        &Scene::from_seed(options.seeds.start),
+        &Attributes::default(),
+        size.0,
+        size.1,
+    );
     for _ in 0..3 {
         let begin = Instant::now();
-        let subject = Subject::new(options.model.clone(), options.steps, options.recipe.as_deref());
+        let subject = Subject::new(
+            options.model.clone(),
+            options.steps,
+            options.recipe.as_deref(),
+        );
         subject.edit(&source, Attribute::Sunset, 0.8);
-        table.add("time", size, "whole", "first edit, model load included (s)", begin.elapsed().as_secs_f64());
+        table.add(
+            "time",
+            size,
+            "whole",
+            "first edit, model load included (s)",
+            begin.elapsed().as_secs_f64(),
+        );
         let begin = Instant::now();
         subject.edit(&source, Attribute::Sunset, 0.5);
-        table.add("time", size, "whole", "second strength (s)", begin.elapsed().as_secs_f64());
+        table.add(
+            "time",
+            size,
+            "whole",
+            "second strength (s)",
+            begin.elapsed().as_secs_f64(),
+        );
     }
 }

@@ -82,7 +82,11 @@ impl AffineFit {
     pub fn solve(mut self) -> AffineMap {
         for col in 0..4 {
             let pivot = (col..4)
-                .max_by(|&a, &b| self.normal[a][col].abs().total_cmp(&self.normal[b][col].abs()))
+                .max_by(|&a, &b| {
+                    self.normal[a][col]
+                        .abs()
+                        .total_cmp(&self.normal[b][col].abs())
+                })
                 .unwrap_or(col);
             self.normal.swap(col, pivot);
             self.right.swap(col, pivot);
@@ -106,7 +110,8 @@ pub fn apply(map: &AffineMap, picture: &Picture) -> Picture {
         .pixels()
         .flat_map(|p| {
             map.map(|m| {
-                let v = m[0] * f64::from(p[0]) + m[1] * f64::from(p[1]) + m[2] * f64::from(p[2]) + m[3];
+                let v =
+                    m[0] * f64::from(p[0]) + m[1] * f64::from(p[1]) + m[2] * f64::from(p[2]) + m[3];
                 v.round().clamp(0.0, 255.0) as u8
             })
         })

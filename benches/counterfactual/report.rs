@@ -14,11 +14,27 @@ pub struct Table {
 
 impl Table {
     /// Adds one scene's value.
-    pub fn add(&mut self, what: &str, size: (u32, u32), place: &'static str, measure: &'static str, value: f64) {
-        self.rows.entry((what.to_owned(), size, place, measure)).or_default().push(value);
+    pub fn add(
+        &mut self,
+        what: &str,
+        size: (u32, u32),
+        place: &'static str,
+        measure: &'static str,
+        value: f64,
+    ) {
+        self.rows
+            .entry((what.to_owned(), size, place, measure))
+            .or_default()
+            .push(value);
     }
 
-    fn mean(&self, what: &str, size: (u32, u32), place: &'static str, measure: &'static str) -> Option<f64> {
+    fn mean(
+        &self,
+        what: &str,
+        size: (u32, u32),
+        place: &'static str,
+        measure: &'static str,
+    ) -> Option<f64> {
         let values = self.rows.get(&(what.to_owned(), size, place, measure))?;
         Some(values.iter().sum::<f64>() / values.len() as f64)
     }
@@ -27,13 +43,21 @@ impl Table {
     pub fn print(&self, attributes: &[Attribute], sizes: &[(u32, u32)]) {
         let number = |v: Option<f64>| v.map_or("–".to_owned(), |v| format!("{v:.2}"));
         for &size in sizes {
-            println!("\n{}×{}: dB against the truth, inside | outside the attribute's mask", size.0, size.1);
-            println!("{:10} {:>9} {:>7} {:>7} {:>7} | {:>9} {:>7} {:>7} | {:>6} {:>6}", "", "unedited", "LUT", "edit", "gain", "unedited", "LUT", "edit", "ΔE", "true");
+            println!(
+                "\n{}×{}: dB against the truth, inside | outside the attribute's mask",
+                size.0, size.1
+            );
+            println!(
+                "{:10} {:>9} {:>7} {:>7} {:>7} | {:>9} {:>7} {:>7} | {:>6} {:>6}",
+                "", "unedited", "LUT", "edit", "gain", "unedited", "LUT", "edit", "ΔE", "true"
+            );
             let mut gains = Vec::new();
             for attribute in attributes {
                 let name = attribute.name();
                 let get = |place, measure| self.mean(name, size, place, measure);
-                let gain = get("inside", "psnr edit").zip(get("inside", "psnr lut")).map(|(e, l)| e - l);
+                let gain = get("inside", "psnr edit")
+                    .zip(get("inside", "psnr lut"))
+                    .map(|(e, l)| e - l);
                 gains.extend(gain);
                 println!(
                     "{:10} {:>9} {:>7} {:>7} {:>7} | {:>9} {:>7} {:>7} | {:>6} {:>6}",
@@ -49,13 +73,21 @@ impl Table {
                     number(get("inside", "ΔE2000 truth")),
                 );
             }
-            println!("{:10} {:>33}", "mean gain", number(Some(gains.iter().sum::<f64>() / gains.len().max(1) as f64)));
+            println!(
+                "{:10} {:>33}",
+                "mean gain",
+                number(Some(gains.iter().sum::<f64>() / gains.len().max(1) as f64))
+            );
         }
         println!();
         for ((what, size, place, measure), values) in &self.rows {
             if !measure.starts_with("psnr") && !measure.starts_with('Δ') {
                 let mean = values.iter().sum::<f64>() / values.len() as f64;
-                println!("{what:10} {:>9} {place:8} {measure}: {mean:.3} (n = {})", format!("{}×{}", size.0, size.1), values.len());
+                println!(
+                    "{what:10} {:>9} {place:8} {measure}: {mean:.3} (n = {})",
+                    format!("{}×{}", size.0, size.1),
+                    values.len()
+                );
             }
         }
     }
@@ -93,5 +125,7 @@ pub fn add_to_sheet(path: &Path, pictures: &[Picture], k: usize) {
         image::imageops::replace(&mut sheet, &tile, i64::from(w) * i as i64, 0);
     }
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    sheet.save(path.with_file_name(format!("{stem}-{w}-{k}.png"))).unwrap();
+    sheet
+        .save(path.with_file_name(format!("{stem}-{w}-{k}.png")))
+        .unwrap();
 }

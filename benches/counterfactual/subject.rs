@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use crate::metrics::Picture;
 use semblance::job::Control;
-use semblance::layer::{AlphaState, ChannelOrder, ColorSpace, Format, LayerView, LayerViewMut, Rect, SampleType};
+use semblance::layer::{
+    AlphaState, ChannelOrder, ColorSpace, Format, LayerView, LayerViewMut, Rect, SampleType,
+};
 use semblance::{Edit, Engine, EngineOptions, ModelChoice, Recipe};
 use semblance_atelier::Attribute;
 
@@ -14,28 +16,45 @@ pub struct Subject {
     fields: serde_json::Map<String, serde_json::Value>,
 }
 
-const RGB8: Format = Format { samples: SampleType::U8, order: ChannelOrder::Rgb, alpha: AlphaState::None };
+const RGB8: Format = Format {
+    samples: SampleType::U8,
+    order: ChannelOrder::Rgb,
+    alpha: AlphaState::None,
+};
 
 impl Subject {
     pub fn new(model: Option<PathBuf>, steps: Option<u32>, recipe: Option<&str>) -> Self {
         let model = model.map_or(ModelChoice::Embedded, ModelChoice::Folder);
-        let mut fields: serde_json::Map<_, _> = serde_json::from_str(recipe.unwrap_or("{}")).expect("--recipe is a JSON object");
+        let mut fields: serde_json::Map<_, _> =
+            serde_json::from_str(recipe.unwrap_or("{}")).expect("--recipe is a JSON object");
         fields.insert("semblance".into(), 1.into());
         if let Some(steps) = steps {
             fields.insert("steps".into(), steps.into());
         }
-        let engine = Engine::new(EngineOptions { model, ..Default::default() }).unwrap();
+        let engine = Engine::new(EngineOptions {
+            model,
+            ..Default::default()
+        })
+        .unwrap();
         Subject { engine, fields }
     }
 
     fn run(&self, picture: &Picture, attribute: Attribute, strength: f32, shortcut: bool) -> Edit {
         let mut fields = self.fields.clone();
-        fields.insert("attributes".into(), serde_json::json!([{ "name": attribute.name(), "strength": strength }]));
+        fields.insert(
+            "attributes".into(),
+            serde_json::json!([{ "name": attribute.name(), "strength": strength }]),
+        );
         if !shortcut {
             fields.insert("identity_shortcut".into(), false.into());
         }
         let recipe = Recipe::from_json(&serde_json::Value::Object(fields).to_string()).unwrap();
-        let rect = Rect { x: 0, y: 0, width: picture.width, height: picture.height };
+        let rect = Rect {
+            x: 0,
+            y: 0,
+            width: picture.width,
+            height: picture.height,
+        };
         let stride = i64::from(picture.width) * 3;
         let layer = LayerView::new(&picture.rgb, 0, stride, rect, RGB8, ColorSpace::Srgb).unwrap();
         let request = self.engine.read(&layer, None, &recipe).unwrap();
@@ -44,9 +63,15 @@ impl Subject {
 
     fn rendered(&self, picture: &Picture, edit: &Edit) -> Picture {
         let mut out = picture.clone();
-        let rect = Rect { x: 0, y: 0, width: picture.width, height: picture.height };
+        let rect = Rect {
+            x: 0,
+            y: 0,
+            width: picture.width,
+            height: picture.height,
+        };
         let stride = i64::from(picture.width) * 3;
-        let mut view = LayerViewMut::new(&mut out.rgb, 0, stride, rect, RGB8, ColorSpace::Srgb).unwrap();
+        let mut view =
+            LayerViewMut::new(&mut out.rgb, 0, stride, rect, RGB8, ColorSpace::Srgb).unwrap();
         edit.render_in_place(&mut view, None).unwrap();
         out
     }
@@ -55,7 +80,12 @@ impl Subject {
         self.rendered(picture, &self.run(picture, attribute, strength, true))
     }
 
-    pub fn edit_without_shortcut(&self, picture: &Picture, attribute: Attribute, strength: f32) -> Picture {
+    pub fn edit_without_shortcut(
+        &self,
+        picture: &Picture,
+        attribute: Attribute,
+        strength: f32,
+    ) -> Picture {
         self.rendered(picture, &self.run(picture, attribute, strength, false))
     }
 
@@ -63,6 +93,8 @@ impl Subject {
     pub fn round_trip(&self, picture: &Picture) -> f64 {
         let report = self.run(picture, Attribute::Sunset, 0.0, false).report();
         let report: serde_json::Value = serde_json::from_str(&report).unwrap();
-        report["reconstruction_psnr"].as_f64().expect("the report says how well the model knows the picture")
+        report["reconstruction_psnr"]
+            .as_f64()
+            .expect("the report says how well the model knows the picture")
     }
 }

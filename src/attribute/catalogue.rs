@@ -19,7 +19,10 @@ const OWN: [(&str, &str); 7] = [
     ("snow.toml", include_str!("../../attributes/snow.toml")),
     ("fog.toml", include_str!("../../attributes/fog.toml")),
     ("autumn.toml", include_str!("../../attributes/autumn.toml")),
-    ("overcast.toml", include_str!("../../attributes/overcast.toml")),
+    (
+        "overcast.toml",
+        include_str!("../../attributes/overcast.toml"),
+    ),
     ("rain.toml", include_str!("../../attributes/rain.toml")),
 ];
 
@@ -48,7 +51,11 @@ impl Catalogue {
                 match read(&path) {
                     Ok(attribute) => catalogue.all.push(Arc::new(attribute)),
                     Err(error) => {
-                        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                        let stem = path
+                            .file_stem()
+                            .unwrap_or_default()
+                            .to_string_lossy()
+                            .into_owned();
                         catalogue.broken.push((stem, error));
                     }
                 }
@@ -70,7 +77,8 @@ impl Catalogue {
                 false => Err(not_for(&attribute.name, &attribute.models, model)),
             };
         }
-        let named: Vec<&Arc<Attribute>> = self.all.iter().filter(|a| a.name == slider.name).collect();
+        let named: Vec<&Arc<Attribute>> =
+            self.all.iter().filter(|a| a.name == slider.name).collect();
         if let Some(found) = named.iter().rev().find(|a| a.serves(model)) {
             return Ok(Arc::clone(found));
         }
@@ -80,7 +88,10 @@ impl Catalogue {
         if named.is_empty() {
             return Err(self.unknown(&slider.name, model));
         }
-        let models: Vec<String> = named.iter().flat_map(|a| a.models.iter().cloned()).collect();
+        let models: Vec<String> = named
+            .iter()
+            .flat_map(|a| a.models.iter().cloned())
+            .collect();
         Err(not_for(&slider.name, &models, model))
     }
 
@@ -113,7 +124,12 @@ impl Catalogue {
 
     fn unknown(&self, name: &str, model: &ModelId) -> Error {
         // Names that this model serves come first among equals: the others would only be refused next.
-        let served: Vec<&str> = self.all.iter().filter(|a| a.serves(model)).map(|a| a.name.as_str()).collect();
+        let served: Vec<&str> = self
+            .all
+            .iter()
+            .filter(|a| a.serves(model))
+            .map(|a| a.name.as_str())
+            .collect();
         let mut near = nearest(name, served.iter().copied());
         if near.is_empty() {
             near = nearest(name, self.all.iter().map(|a| a.name.as_str()));
@@ -124,9 +140,12 @@ impl Catalogue {
             [] => format!("there are {}", served.join(", ")),
             near => format!("did you mean {}?", near.join(", ")),
         };
-        Error::new(Code::UnknownAttribute, format!("no attribute is called \"{}\"", shorten(name)))
-            .with_hint(hint)
-            .with_parameter("attributes")
+        Error::new(
+            Code::UnknownAttribute,
+            format!("no attribute is called \"{}\"", shorten(name)),
+        )
+        .with_hint(hint)
+        .with_parameter("attributes")
     }
 }
 
@@ -134,15 +153,25 @@ fn not_for(name: &str, models: &[String], model: &ModelId) -> Error {
     let mut models: Vec<String> = models.iter().map(|m| shorten(m)).collect();
     models.sort();
     models.dedup();
-    let error = format!("the attribute \"{name}\" is not made for the model {}", shorten(&model.name));
+    let error = format!(
+        "the attribute \"{name}\" is not made for the model {}",
+        shorten(&model.name)
+    );
     Error::new(Code::AttributeNotForModel, error)
-        .with_hint(format!("it serves {}; say it in free text instead", models.join(", ")))
+        .with_hint(format!(
+            "it serves {}; say it in free text instead",
+            models.join(", ")
+        ))
         .with_parameter("attributes")
 }
 
 fn toml_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let fail = |e: std::io::Error| {
-        Error::new(Code::Io, format!("attribute folder {}: {e}", folder.display())).with_parameter("attribute_folders")
+        Error::new(
+            Code::Io,
+            format!("attribute folder {}: {e}", folder.display()),
+        )
+        .with_parameter("attribute_folders")
     };
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(fail)? {
@@ -151,8 +180,13 @@ fn toml_files(folder: &Path) -> Result<Vec<PathBuf>> {
             files.push(path);
         }
         if files.len() > MAX_FILES {
-            let error = format!("attribute folder {}: more than {MAX_FILES} files", folder.display());
-            return Err(Error::new(Code::Io, error).with_hint("name the folder that holds your attributes"));
+            let error = format!(
+                "attribute folder {}: more than {MAX_FILES} files",
+                folder.display()
+            );
+            return Err(
+                Error::new(Code::Io, error).with_hint("name the folder that holds your attributes")
+            );
         }
     }
     files.sort();
@@ -169,11 +203,16 @@ fn read(path: &Path) -> Result<Attribute> {
     };
     // Asked before it is opened: to open a pipe is to wait for its writer.
     if !fs::metadata(path).map_err(fail)?.is_file() {
-        return Err(Error::new(Code::Io, format!("attribute file {origin}: is not a plain file")));
+        return Err(Error::new(
+            Code::Io,
+            format!("attribute file {origin}: is not a plain file"),
+        ));
     }
     let mut text = String::new();
     let limit = file::MAX_BYTES as u64 + 1;
-    fs::File::open(path).and_then(|f| f.take(limit).read_to_string(&mut text)).map_err(fail)?;
+    fs::File::open(path)
+        .and_then(|f| f.take(limit).read_to_string(&mut text))
+        .map_err(fail)?;
     let mut attribute = file::parse(&origin, &text)?;
     attribute.path = Some(origin);
     Ok(attribute)
@@ -184,11 +223,18 @@ mod tests {
     use super::*;
 
     fn mini() -> ModelId {
-        ModelId { name: "mini".into(), family: "mini".into(), hash: String::new() }
+        ModelId {
+            name: "mini".into(),
+            family: "mini".into(),
+            hash: String::new(),
+        }
     }
 
     fn slider(name: &str) -> Slider {
-        Slider { name: name.into(), strength: 1.0 }
+        Slider {
+            name: name.into(),
+            strength: 1.0,
+        }
     }
 
     #[test]
@@ -199,23 +245,42 @@ mod tests {
             let found = catalogue.find(&slider(name), &mini()).unwrap();
             assert_eq!(found.name, name);
             assert!(found.description.ends_with('.'), "{name}");
-            assert!(found.wording.styled.starts_with(&found.wording.neutral), "{name}: the attribute comes last");
+            assert!(
+                found.wording.styled.starts_with(&found.wording.neutral),
+                "{name}: the attribute comes last"
+            );
         }
     }
 
     #[test]
     fn an_unknown_name_is_answered_with_the_nearest() {
-        let error = Catalogue::open(&[]).unwrap().find(&slider("sunsett"), &mini()).unwrap_err();
+        let error = Catalogue::open(&[])
+            .unwrap()
+            .find(&slider("sunsett"), &mini())
+            .unwrap_err();
         assert_eq!(error.code(), Code::UnknownAttribute);
         assert!(error.hint().contains("sunset"), "{error}");
-        let error = Catalogue::open(&[]).unwrap().find(&slider("zzz"), &mini()).unwrap_err();
-        assert!(error.hint().contains("fog") && error.hint().contains("rain"), "{error}");
+        let error = Catalogue::open(&[])
+            .unwrap()
+            .find(&slider("zzz"), &mini())
+            .unwrap_err();
+        assert!(
+            error.hint().contains("fog") && error.hint().contains("rain"),
+            "{error}"
+        );
     }
 
     #[test]
     fn an_attribute_of_another_model_is_refused_with_the_models_that_it_serves() {
-        let model = ModelId { name: "stable-diffusion-v1-4".into(), family: "sd1".into(), hash: String::new() };
-        let error = Catalogue::open(&[]).unwrap().find(&slider("fog"), &model).unwrap_err();
+        let model = ModelId {
+            name: "stable-diffusion-v1-4".into(),
+            family: "sd1".into(),
+            hash: String::new(),
+        };
+        let error = Catalogue::open(&[])
+            .unwrap()
+            .find(&slider("fog"), &model)
+            .unwrap_err();
         assert_eq!(error.code(), Code::AttributeNotForModel);
         assert!(error.hint().contains("mini"), "{error}");
     }
@@ -223,7 +288,11 @@ mod tests {
     #[test]
     fn a_broken_file_of_a_folder_fails_only_who_asks_for_it() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("broken.toml"), "schema = 1\nname = \"broken\"").unwrap();
+        std::fs::write(
+            folder.path().join("broken.toml"),
+            "schema = 1\nname = \"broken\"",
+        )
+        .unwrap();
         let catalogue = Catalogue::open(&[folder.path().to_owned()]).unwrap();
         assert_eq!(catalogue.problems().count(), 1);
         assert!(catalogue.find(&slider("fog"), &mini()).is_ok());

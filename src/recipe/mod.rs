@@ -149,8 +149,14 @@ impl Default for Recipe {
 impl Recipe {
     /// A recipe of one slider.
     pub fn of(name: impl Into<String>, strength: f32) -> Self {
-        let slider = Slider { name: name.into(), strength };
-        Recipe { attributes: vec![slider], ..Recipe::default() }
+        let slider = Slider {
+            name: name.into(),
+            strength,
+        };
+        Recipe {
+            attributes: vec![slider],
+            ..Recipe::default()
+        }
     }
 
     /// Reads and checks the JSON form.
@@ -177,16 +183,25 @@ impl Recipe {
             return Err(parse::other_version(u64::from(self.semblance)));
         }
         if self.attributes.len() > MAX_SLIDERS {
-            let error = format!("attributes: {} sliders, must be at most {MAX_SLIDERS}", self.attributes.len());
+            let error = format!(
+                "attributes: {} sliders, must be at most {MAX_SLIDERS}",
+                self.attributes.len()
+            );
             return Err(Error::new(Code::InvalidParameter, error)
                 .with_hint("apply the rest in a second edit")
                 .with_parameter("attributes"));
         }
         for (i, slider) in self.attributes.iter().enumerate() {
             slider.check(i)?;
-            if let Some(j) = self.attributes.iter().take(i).position(|s| s.name == slider.name) {
+            if let Some(j) = self
+                .attributes
+                .iter()
+                .take(i)
+                .position(|s| s.name == slider.name)
+            {
                 let name = shorten(&slider.name);
-                let error = format!("attributes[{i}].name = \"{name}\": already named by attributes[{j}]");
+                let error =
+                    format!("attributes[{i}].name = \"{name}\": already named by attributes[{j}]");
                 return Err(Error::new(Code::InvalidRecipe, error)
                     .with_hint("give one strength for each attribute")
                     .with_parameter("attributes"));
@@ -198,7 +213,9 @@ impl Recipe {
         if let Some(scene) = &self.scene {
             params::SCENE.check_text("scene", scene)?;
             if scene.trim().is_empty() {
-                return Err(params::SCENE.refuse("scene", "\"\"").with_hint("leave it out, or try \"a landscape\""));
+                return Err(params::SCENE
+                    .refuse("scene", "\"\"")
+                    .with_hint("leave it out, or try \"a landscape\""));
             }
         }
         if let Some(steps) = self.steps {
@@ -218,7 +235,8 @@ impl Recipe {
 
     /// Whether every strength is exactly 0 (also: there is none), so that nothing changes.
     pub fn is_identity(&self) -> bool {
-        self.attributes.iter().all(|s| s.strength == 0.0) && self.text.as_ref().is_none_or(|t| t.strength == 0.0)
+        self.attributes.iter().all(|s| s.strength == 0.0)
+            && self.text.as_ref().is_none_or(|t| t.strength == 0.0)
     }
 }
 
@@ -230,17 +248,26 @@ impl Slider {
                 .with_parameter("attributes")
         };
         if self.name.trim().is_empty() {
-            return Err(invalid(format!("attributes[{index}].name: is empty, must be a name or the path of a file")));
+            return Err(invalid(format!(
+                "attributes[{index}].name: is empty, must be a name or the path of a file"
+            )));
         }
         if self.name.len() > 4096 {
             let bytes = self.name.len();
-            return Err(invalid(format!("attributes[{index}].name: {bytes} bytes, must be at most 4096")));
+            return Err(invalid(format!(
+                "attributes[{index}].name: {bytes} bytes, must be at most 4096"
+            )));
         }
         if let Some(c) = self.name.chars().find(|c| c.is_control()) {
             let point = u32::from(c);
-            return Err(invalid(format!("attributes[{index}].name: holds the control character U+{point:04X}")));
+            return Err(invalid(format!(
+                "attributes[{index}].name: holds the control character U+{point:04X}"
+            )));
         }
-        params::STRENGTH.check_number(&format!("attributes[{index}].strength"), f64::from(self.strength))
+        params::STRENGTH.check_number(
+            &format!("attributes[{index}].strength"),
+            f64::from(self.strength),
+        )
     }
 
     /// Whether the name is the path of a file: it contains `/` or ends in `.toml`.

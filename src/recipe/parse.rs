@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::{Compositor, Form, FreeText, IdentityShortcut, MAX_SLIDERS, RECIPE_VERSION, Recipe, Slider, Stamp};
+use super::{
+    Compositor, Form, FreeText, IdentityShortcut, MAX_SLIDERS, RECIPE_VERSION, Recipe, Slider,
+    Stamp,
+};
 use crate::error::{Code, Error, Result};
 use crate::fields::Fields;
 use crate::params::{self, Parameter};
@@ -30,7 +33,10 @@ const KEYS: [&str; 13] = [
 pub(super) fn recipe(text: &str) -> Result<Recipe> {
     let invalid = |error: String| Error::new(Code::InvalidRecipe, error);
     if text.len() > MAX_BYTES {
-        return Err(invalid(format!("recipe: {} bytes, must be at most {MAX_BYTES}", text.len())));
+        return Err(invalid(format!(
+            "recipe: {} bytes, must be at most {MAX_BYTES}",
+            text.len()
+        )));
     }
     let value: Value = serde_json::from_str(text).map_err(|e| {
         invalid(format!("recipe: is not JSON: {e}"))
@@ -41,7 +47,11 @@ pub(super) fn recipe(text: &str) -> Result<Recipe> {
     match fields.integer("semblance")? {
         Some(v) if v == u64::from(RECIPE_VERSION) => {}
         Some(v) => return Err(other_version(v)),
-        None => return Err(fields.missing("semblance").with_hint("begin with \"semblance\": 1")),
+        None => {
+            return Err(fields
+                .missing("semblance")
+                .with_hint("begin with \"semblance\": 1"));
+        }
     }
     fields.only(&KEYS)?;
     let defaults = Recipe::default();
@@ -79,7 +89,11 @@ pub(super) fn recipe(text: &str) -> Result<Recipe> {
 pub(super) fn other_version(v: u64) -> Error {
     let error = format!("semblance = {v}: this library reads recipes of version {RECIPE_VERSION}");
     Error::new(Code::InvalidRecipe, error)
-        .with_hint(if v > u64::from(RECIPE_VERSION) { "a later Semblance wrote it: update" } else { "write 1" })
+        .with_hint(if v > u64::from(RECIPE_VERSION) {
+            "a later Semblance wrote it: update"
+        } else {
+            "write 1"
+        })
         .with_parameter("semblance")
 }
 
@@ -88,10 +102,16 @@ fn sliders(fields: &Fields<'_>) -> Result<Vec<Slider>> {
     let read = |(i, value): (usize, &Value)| {
         let slider = fields.inner(&format!("attributes[{i}]"), value)?;
         slider.only(&["name", "strength"])?;
-        Ok(Slider { name: slider.needed_text("name")?.to_owned(), strength: strength(&slider)? })
+        Ok(Slider {
+            name: slider.needed_text("name")?.to_owned(),
+            strength: strength(&slider)?,
+        })
     };
     if list.len() > MAX_SLIDERS {
-        let error = format!("attributes: {} sliders, must be at most {MAX_SLIDERS}", list.len());
+        let error = format!(
+            "attributes: {} sliders, must be at most {MAX_SLIDERS}",
+            list.len()
+        );
         return Err(Error::new(Code::InvalidParameter, error)
             .with_hint("apply the rest in a second edit")
             .with_parameter("attributes"));
@@ -111,7 +131,12 @@ fn free_text(text: &Fields<'_>) -> Result<FreeText> {
 fn stamp(stamp: &Fields<'_>) -> Result<Stamp> {
     stamp.only(&["version", "model", "model_hash", "cpu_path"])?;
     let text = |key| stamp.text(key).map(|t| t.unwrap_or_default().to_owned());
-    Ok(Stamp { version: text("version")?, model: text("model")?, model_hash: text("model_hash")?, cpu_path: text("cpu_path")? })
+    Ok(Stamp {
+        version: text("version")?,
+        model: text("model")?,
+        model_hash: text("model_hash")?,
+        cpu_path: text("cpu_path")?,
+    })
 }
 
 /// The strength of a slider; 1 when absent.
@@ -148,7 +173,9 @@ fn integer(fields: &Fields<'_>, parameter: &Parameter) -> Result<Option<u64>> {
 fn small(fields: &Fields<'_>, parameter: &Parameter) -> Result<Option<u32>> {
     let value = integer(fields, parameter)?;
     value
-        .map(|v| u32::try_from(v).map_err(|_| parameter.refuse(&fields.at(parameter.id), &v.to_string())))
+        .map(|v| {
+            u32::try_from(v).map_err(|_| parameter.refuse(&fields.at(parameter.id), &v.to_string()))
+        })
         .transpose()
 }
 
@@ -162,7 +189,10 @@ fn choice<T: Default>(
     };
     match value.as_str() {
         Some(word) => meaning(word).ok_or_else(|| {
-            parameter.refuse(&fields.at(parameter.id), &format!("\"{}\"", crate::fields::shorten(word)))
+            parameter.refuse(
+                &fields.at(parameter.id),
+                &format!("\"{}\"", crate::fields::shorten(word)),
+            )
         }),
         None => Err(fields.wrong(parameter.id, value, &parameter.range())),
     }

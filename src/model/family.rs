@@ -1,0 +1,468 @@
+//! The pipeline: the networks of one model, their tokenizer and their schedule, as the engine uses
+//! them.
+//!
+//! For: loading (once per process, shared), text, latents and predictions as plain numbers. Not for:
+//! sampling (`diffusion`). Families: Stable Diffusion 1.x and 2.x and whatever has their shape, the
+//! embedded model among them.
+
+use std::sync::Arc;
+
+use super::block::KeyValue;
+use super::build::Builder;
+use super::text::Tokenizer;
+use super::text::clip::{ClipText, ClipTextConfig};
+use super::unet::{Prediction, TextKeys, UNet, UNetConfig};
+use super::vae::{Vae, VaeConfig};
+use crate::diffusion::Latent;
+use crate::error::{Code, Error, Result};
+use crate::job::Cancel;
+use crate::nn::candle::Candle;
+use crate::nn::{Ops, Shape};
+use crate::weights::{self, Layout, ModelSource, SchedulerConfig};
+
+type Backend = Candle;
+type Tensor = <Backend as Ops>::Tensor;
+
+/// A text as the U-Net's cross-attention sees it: `length × width` numbers, token by token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TextEmbedding {
+    /// The numbers.
+    pub data: Vec<f32>,
+    /// Tokens, padding included.
+    pub length: usize,
+    /// Numbers per token.
+    pub width: usize,
+    /// Pieces of the text that were cut off because it is too long.
+    pub dropped: usize,
+}
+
+/// A text's (or a mix of texts') keys and values in every cross-attention layer: what a prediction
+/// takes. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Context(TextKeys<Tensor>);
+
+/// A size that the model works at, in picture pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Grid {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+}
+
+/// A loaded model.
+pub struct Pipeline {
+    name: String,
+    hash: String,
+    ops: Backend,
+    tokenizer: Tokenizer,
+    text: ClipText<Backend>,
+    unet: UNet<Backend>,
+    vae: Vae<Backend>,
+    scheduler: SchedulerConfig,
+    weight_bytes: u64,
+}
+
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipeline")
+            .field("name", &self.name)
+            .field("hash", &self.hash)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Pipeline {
+    /// The model at `source`: the one already loaded in this process, or a new one.
+    ///
+    /// Errors: [`Code::ModelNotFound`] without model_index.json, [`Code::UnsupportedModel`] for a
+    /// class or option that does not run, [`Code::InvalidModel`] for damaged files,
+    /// [`Code::Cancelled`].
+    pub fn load(source: &ModelSource, cancel: &Cancel) -> Result<Arc<Pipeline>> {
+        let layout = Layout::open(source)?;
+        check_family(&layout)?;
+        weights::shared(layout.stamps()?, cancel, || {
+            Self::build(&layout, cancel).map(Arc::new)
+        })
+    }
+
+    /// Bytes that the weights of the model at `source` will take, from their headers alone.
+    pub fn forecast(source: &ModelSource) -> Result<u64> {
+        let layout = Layout::open(source)?;
+        check_family(&layout)?;
+        weight_bytes(&layout)
+    }
+
+    fn build(layout: &Layout, cancel: &Cancel) -> Result<Pipeline> {
+        let ops = Backend::default();
+        let unet = UNetConfig::read(&layout.config("unet")?)?;
+        let vae = VaeConfig::read(&layout.config("vae")?)?;
+        let text = ClipTextConfig::read(&layout.config("text_encoder")?)?;
+        let scheduler = layout.scheduler()?;
+        let fits = [
+            (
+                "unet in_channels",
+                unet.in_channels,
+                "vae latent_channels",
+                vae.latent_channels,
+            ),
+            (
+                "unet out_channels",
+                unet.out_channels,
+                "vae latent_channels",
+                vae.latent_channels,
+            ),
+            (
+                "unet cross_attention_dim",
+                unet.text_width,
+                "text_encoder hidden_size",
+                text.width,
+            ),
+        ];
+        for (a, x, b, y) in fits {
+            if x != y {
+                return Err(Error::new(
+                    Code::UnsupportedModel,
+                    format!(
+                        "{}: {a} = {x} and {b} = {y}: must be equal",
+                        layout.source().name()
+                    ),
+                )
+                .with_hint("inpainting and depth models do not run; take the plain one"));
+            }
+        }
+        let tokenizer = Tokenizer::load(layout.source(), text.length)?;
+        let text = {
+            let file = layout.tensors("text_encoder")?;
+            ClipText::new(&Builder::new(&ops, &file, cancel), text)?
+        };
+        let vae = {
+            let file = layout.tensors("vae")?;
+            Vae::new(&Builder::new(&ops, &file, cancel), vae)?
+        };
+        let unet = {
+            let file = layout.tensors("unet")?;
+            UNet::new(&Builder::new(&ops, &file, cancel), unet)?
+        };
+        Ok(Pipeline {
+            name: layout.source().name(),
+            hash: layout.hash(cancel)?,
+            ops,
+            tokenizer,
+            text,
+            unet,
+            vae,
+            scheduler,
+            weight_bytes: weight_bytes(layout)?,
+        })
+    }
+
+    /// The model's name for people: its folder's, or `mini`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The model's identity: BLAKE3 over its files, in hexadecimal.
+    pub fn model_hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// The schedule that the model was trained on.
+    pub fn scheduler(&self) -> &SchedulerConfig {
+        &self.scheduler
+    }
+
+    /// Channels of a latent.
+    pub fn latent_channels(&self) -> usize {
+        self.vae.config().latent_channels
+    }
+
+    /// Picture pixels per latent pixel, in each direction.
+    pub fn vae_factor(&self) -> usize {
+        self.vae.config().factor()
+    }
+
+    /// What latents are multiplied with after encoding.
+    pub fn vae_scaling_factor(&self) -> f64 {
+        self.vae.config().scaling_factor
+    }
+
+    /// The U-Net's configuration.
+    pub fn unet_config(&self) -> &UNetConfig {
+        self.unet.config()
+    }
+
+    /// The picture size that the model was trained at, square.
+    pub fn native_size(&self) -> usize {
+        self.unet.config().sample_size * self.vae_factor()
+    }
+
+    /// The sizes that the model works well at: sides a multiple of what its coarsest level needs
+    /// (32 pixels for the embedded model), 0.9 to 1.25 times the native area, at most 2:1.
+    pub fn grids(&self) -> Vec<Grid> {
+        let unit = self.vae_factor() << (self.unet.config().levels.len() - 1);
+        let native = self.native_size();
+        let area = native * native;
+        let sides = || (1..=2 * native / unit).map(move |k| k * unit);
+        let mut grids: Vec<Grid> = sides()
+            .flat_map(|height| sides().map(move |width| Grid { width, height }))
+            .filter(|g| g.width <= 2 * g.height && g.height <= 2 * g.width)
+            .filter(|g| {
+                let own = g.width * g.height;
+                10 * own >= 9 * area && 4 * own <= 5 * area
+            })
+            .collect();
+        if grids.is_empty() {
+            grids.push(Grid {
+                width: native,
+                height: native,
+            });
+        }
+        grids
+    }
+
+    /// Bytes of the loaded weights.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
+    }
+
+    /// Bytes that one prediction, encoding or decoding at `grid` takes at its peak, besides the
+    /// weights: an estimate from above. `batch` is the number of latents in one prediction.
+    pub fn work_bytes(&self, grid: Grid, batch: usize) -> u64 {
+        let pixels = (grid.width * grid.height) as u64;
+        let channels = &self.vae.config().channels;
+        // The decoder's widest maps are those of the first two levels at the picture's full size:
+        // input, norm, convolution, residual, and the gathered tiles of both threads.
+        let wide = channels.iter().take(2).max().copied().unwrap_or(1) as u64;
+        let vae = pixels * wide * 4 * 5;
+        let unet = self.unet.config();
+        let factor = (self.vae_factor() * self.vae_factor()) as u64;
+        let skips: u64 = unet
+            .levels
+            .iter()
+            .enumerate()
+            .map(|(i, l)| (l.channels * (unet.layers + 4)) as u64 * (pixels / factor) >> (2 * i))
+            .sum();
+        let gathered = unet.levels.iter().map(|l| l.channels).max().unwrap_or(1) as u64 * 18;
+        let unet = 4 * batch as u64 * (skips * 3 + gathered * pixels / factor);
+        vae.max(unet) + (32 << 20)
+    }
+
+    /// Encodes a text; a longer one than the model takes is cut, see [`TextEmbedding::dropped`].
+    pub fn encode_text(&self, text: &str, cancel: &Cancel) -> Result<TextEmbedding> {
+        let tokens = self.tokenizer.ids(text)?;
+        let hidden = self.text.forward(&self.ops, &[&tokens.ids], cancel)?;
+        Ok(TextEmbedding {
+            data: self.ops.numbers(&hidden)?,
+            length: tokens.ids.len(),
+            width: self.text.config().width,
+            dropped: tokens.dropped,
+        })
+    }
+
+    /// A text's ids, as the text encoder is given them.
+    pub fn token_ids(&self, text: &str) -> Result<Vec<u32>> {
+        Ok(self.tokenizer.ids(text)?.ids)
+    }
+
+    /// A text's place in the space that texts and pictures share, not normalised; `None` when the
+    /// model has no projection.
+    pub fn project_text(&self, text: &str, cancel: &Cancel) -> Result<Option<Vec<f32>>> {
+        let tokens = self.tokenizer.ids(text)?;
+        let hidden = self.text.forward(&self.ops, &[&tokens.ids], cancel)?;
+        self.text.project(&self.ops, &hidden, tokens.end)
+    }
+
+    /// The words of `text` that the model never learned as words; empty where pieces carry meaning.
+    pub fn unknown_words(&self, text: &str) -> Result<Vec<String>> {
+        self.tokenizer.unknown_words(text)
+    }
+
+    /// The keys and values of a text.
+    pub fn context(&self, text: &TextEmbedding) -> Result<Context> {
+        let want = self.text.config();
+        if text.width != want.width || text.length == 0 || text.length > want.length {
+            return Err(Error::new(
+                Code::InvalidParameter,
+                format!(
+                    "a text embedding of {} × {}: must be 1..={} × {}",
+                    text.length, text.width, want.length, want.width
+                ),
+            )
+            .with_hint("it was made by another model"));
+        }
+        let shape = Shape::tokens(1, text.length, text.width);
+        let value = self.ops.value(text.data.clone(), shape)?;
+        Ok(Context(self.unet.text_keys(&self.ops, &value)?))
+    }
+
+    /// Σ weightᵢ · contextᵢ, which is the context of the same mix of embeddings (keys and values are
+    /// linear in the text). A single term of weight 1 comes back bit for bit; terms of weight 0 are
+    /// left out, so that a mix at either end is exactly that end.
+    pub fn mix(&self, terms: &[(f32, &Context)]) -> Result<Context> {
+        let mut kept: Vec<_> = terms.iter().filter(|(w, _)| *w != 0.0).copied().collect();
+        if kept.is_empty() {
+            kept.extend(terms.first());
+        }
+        let Some((_, first)) = kept.first() else {
+            return Err(Error::new(Code::Internal, "a mix of no texts"));
+        };
+        let layer = |i: usize| -> Result<KeyValue<Tensor>> {
+            let part = |f: fn(&KeyValue<Tensor>) -> &Tensor| {
+                let parts: Vec<_> = kept
+                    .iter()
+                    .filter_map(|(w, c)| Some((*w, f(c.0.0.get(i)?))))
+                    .collect();
+                self.ops.combine(&parts)
+            };
+            Ok(KeyValue {
+                key: part(|kv| &kv.key)?,
+                value: part(|kv| &kv.value)?,
+            })
+        };
+        let layers = (0..first.0.0.len()).map(layer).collect::<Result<_>>()?;
+        Ok(Context(TextKeys(layers)))
+    }
+
+    /// Predicts for a batch of (noisy latent, time, text): noise or velocity, as
+    /// [`SchedulerConfig::prediction_type`] says. All latents have one size.
+    pub fn unet(&self, batch: &[(&Latent, f32, &Context)], cancel: &Cancel) -> Result<Vec<Latent>> {
+        Ok(self.unet_with_middle(batch, cancel)?.0)
+    }
+
+    /// As [`Pipeline::unet`], with the middle block's output for the whole batch, `n × c × h × w`.
+    pub fn unet_with_middle(
+        &self,
+        batch: &[(&Latent, f32, &Context)],
+        cancel: &Cancel,
+    ) -> Result<(Vec<Latent>, Vec<f32>)> {
+        let Some((first, ..)) = batch.first() else {
+            return Ok((Vec::new(), Vec::new()));
+        };
+        let shape = self.latent_shape(first, batch.len())?;
+        let mut data = Vec::with_capacity(shape.len());
+        for (latent, ..) in batch {
+            if self.latent_shape(latent, batch.len())? != shape {
+                return Err(Error::new(
+                    Code::Internal,
+                    "latents of different sizes in one batch",
+                ));
+            }
+            data.extend_from_slice(&latent.data);
+        }
+        let x = self.ops.value_nchw(&data, shape)?;
+        let times: Vec<f32> = batch.iter().map(|(_, t, _)| *t).collect();
+        let layers = |i: usize| -> Result<KeyValue<Tensor>> {
+            let part = |f: fn(&KeyValue<Tensor>) -> &Tensor| {
+                let parts: Vec<_> = batch
+                    .iter()
+                    .filter_map(|(_, _, c)| c.0.0.get(i).map(f))
+                    .collect();
+                self.ops.stack(&parts)
+            };
+            Ok(KeyValue {
+                key: part(|kv| &kv.key)?,
+                value: part(|kv| &kv.value)?,
+            })
+        };
+        let count = batch.first().map_or(0, |(_, _, c)| c.0.0.len());
+        let text = TextKeys((0..count).map(layers).collect::<Result<_>>()?);
+        let Prediction { out, middle } = self.unet.forward(&self.ops, &x, &times, &text, cancel)?;
+        let out = self.ops.numbers_nchw(&out)?;
+        let latents = out
+            .chunks_exact(shape.len() / shape.n)
+            .map(|data| Latent {
+                data: data.to_vec(),
+                channels: first.channels,
+                height: first.height,
+                width: first.width,
+            })
+            .collect();
+        Ok((latents, self.ops.numbers_nchw(&middle)?))
+    }
+
+    fn latent_shape(&self, latent: &Latent, n: usize) -> Result<Shape> {
+        let (h, w, c) = (latent.height, latent.width, latent.channels);
+        if c != self.latent_channels() || h == 0 || w == 0 || latent.data.len() != h * w * c {
+            return Err(Error::new(
+                Code::Internal,
+                format!(
+                    "a latent of {c} × {h} × {w} with {} numbers",
+                    latent.data.len()
+                ),
+            ));
+        }
+        Ok(Shape::map(n, h, w, c))
+    }
+
+    /// Encodes a picture (`3 × height × width` numbers in −1..=1, sides multiples of
+    /// [`Pipeline::vae_factor`]) to the mean of its latent, scaled to about unit variance.
+    pub fn vae_encode(
+        &self,
+        rgb: &[f32],
+        height: usize,
+        width: usize,
+        cancel: &Cancel,
+    ) -> Result<Latent> {
+        let f = self.vae_factor();
+        let sides = [height, width];
+        if rgb.len() != 3 * height * width || sides.iter().any(|s| *s == 0 || s % f != 0) {
+            return Err(Error::new(
+                Code::Internal,
+                format!(
+                    "a picture of 3 × {height} × {width} with {} numbers: sides must be multiples of {f}",
+                    rgb.len()
+                ),
+            ));
+        }
+        let x = self.ops.value_nchw(rgb, Shape::map(1, height, width, 3))?;
+        let mut data = self.vae.encode(&self.ops, &x, cancel)?.mean;
+        let scale = self.vae.config().scaling_factor as f32;
+        data.iter_mut().for_each(|x| *x *= scale);
+        Ok(Latent {
+            data,
+            channels: self.latent_channels(),
+            height: height / f,
+            width: width / f,
+        })
+    }
+
+    /// Decodes a latent to a picture, `3 × height·f × width·f` numbers in about −1..=1, not clamped.
+    pub fn vae_decode(&self, latent: &Latent, cancel: &Cancel) -> Result<Vec<f32>> {
+        let shape = self.latent_shape(latent, 1)?;
+        let scale = self.vae.config().scaling_factor as f32;
+        let data: Vec<f32> = latent.data.iter().map(|x| x / scale).collect();
+        let z = self.ops.value_nchw(&data, shape)?;
+        self.ops
+            .numbers_nchw(&self.vae.decode(&self.ops, &z, cancel)?)
+    }
+}
+
+fn check_family(layout: &Layout) -> Result<()> {
+    let family = layout.family();
+    if family != "StableDiffusionPipeline" {
+        return Err(Error::new(
+            Code::UnsupportedModel,
+            format!(
+                "{}: _class_name = {family}: only StableDiffusionPipeline is supported",
+                layout.source().describe("model_index.json")
+            ),
+        )
+        .with_hint("Stable Diffusion 1.x and 2.x run; SDXL, SD3 and others do not yet"));
+    }
+    layout.check_part("unet", &["UNet2DConditionModel"])?;
+    layout.check_part("vae", &["AutoencoderKL"])?;
+    layout.check_part(
+        "text_encoder",
+        &["CLIPTextModel", "CLIPTextModelWithProjection"],
+    )?;
+    layout.check_part("tokenizer", &["CLIPTokenizer", "CLIPTokenizerFast"])
+}
+
+fn weight_bytes(layout: &Layout) -> Result<u64> {
+    let mut total = 0;
+    for part in ["text_encoder", "unet", "vae"] {
+        total += 4 * layout.tensors(part)?.count();
+    }
+    Ok(total)
+}

@@ -1,0 +1,18 @@
+//! The networks, each written once over [`crate::nn::Ops`], and the pipeline that joins them.
+//!
+//! For: [`Pipeline`], which is what the engine uses, and the parts of Stable Diffusion 1.x and 2.x
+//! and of the embedded model: U-Net, autoencoder, CLIP's text tower. Not for: samplers (`diffusion`),
+//! files (`weights`) and what an edit means (`method`).
+//!
+//! The structure follows diffusers and transformers, whose names the weights have; `tests/parity.rs`
+//! compares the numbers.
+
+mod block;
+mod build;
+mod family;
+pub mod text;
+pub mod unet;
+pub mod vae;
+
+pub use build::Builder;
+pub use family::{Context, Grid, Pipeline, TextEmbedding};

@@ -1,0 +1,489 @@
+//! The noise predictor of Stable Diffusion 1.x and 2.x (`UNet2DConditionModel` of diffusers;
+//! Rombach et al. 2022, arXiv 2112.10752).
+//!
+//! For: any configuration of plain and cross-attention blocks. Not for: SDXL's added conditions,
+//! class embeddings, adapters: those are refused by name. Hooks are values: the forward pass takes
+//! the cross-attention's keys and values and gives the middle block's output back.
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::block::{Attend, KeyValue, Resnet, Transformer, Upsample};
+use super::build::{Builder, Kind};
+use crate::error::{Code, Error, Result};
+use crate::job::Cancel;
+use crate::nn::{Act, Ops, Plus, Shape};
+use crate::weights::Config;
+
+/// One number for all blocks, or one for each.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum PerBlock {
+    All(usize),
+    Each(Vec<usize>),
+}
+
+impl PerBlock {
+    fn get(&self, block: usize) -> Option<usize> {
+        match self {
+            PerBlock::All(x) => Some(*x),
+            PerBlock::Each(x) => x.get(block).copied(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct File {
+    sample_size: usize,
+    in_channels: usize,
+    out_channels: usize,
+    flip_sin_to_cos: bool,
+    freq_shift: f64,
+    down_block_types: Vec<String>,
+    up_block_types: Vec<String>,
+    block_out_channels: Vec<usize>,
+    layers_per_block: usize,
+    norm_num_groups: usize,
+    norm_eps: f64,
+    cross_attention_dim: usize,
+    attention_head_dim: PerBlock,
+    use_linear_projection: bool,
+    transformer_layers_per_block: usize,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        let cross = |part: &str| format!("CrossAttn{part}Block2D");
+        let plain = |part: &str| format!("{part}Block2D");
+        File {
+            sample_size: 64,
+            in_channels: 4,
+            out_channels: 4,
+            flip_sin_to_cos: true,
+            freq_shift: 0.0,
+            down_block_types: vec![cross("Down"), cross("Down"), cross("Down"), plain("Down")],
+            up_block_types: vec![plain("Up"), cross("Up"), cross("Up"), cross("Up")],
+            block_out_channels: vec![320, 640, 1280, 1280],
+            layers_per_block: 2,
+            norm_num_groups: 32,
+            norm_eps: 1e-5,
+            cross_attention_dim: 1280,
+            attention_head_dim: PerBlock::All(8),
+            use_linear_projection: false,
+            transformer_layers_per_block: 1,
+        }
+    }
+}
+
+/// One resolution of the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// Channels.
+    pub channels: usize,
+    /// Attention heads, which diffusers' files call `attention_head_dim`.
+    pub heads: usize,
+    /// Whether the block on the way down attends to the text.
+    pub down_attends: bool,
+    /// Whether the block on the way up does.
+    pub up_attends: bool,
+}
+
+/// A checked configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UNetConfig {
+    /// Latents' height and width that the model was trained at.
+    pub sample_size: usize,
+    /// Channels of the noisy latent.
+    pub in_channels: usize,
+    /// Channels of the prediction.
+    pub out_channels: usize,
+    /// From the finest to the coarsest.
+    pub levels: Vec<Level>,
+    /// Residual blocks a level on the way down; one more on the way up.
+    pub layers: usize,
+    /// Width of the text's tokens.
+    pub text_width: usize,
+    groups: usize,
+    eps: f64,
+    linear_projection: bool,
+    transformer_layers: usize,
+    cos_first: bool,
+    freq_shift: f64,
+}
+
+impl UNetConfig {
+    /// Reads and checks a `config.json`.
+    pub(crate) fn read(config: &Config) -> Result<Self> {
+        config.require(&[
+            ("_class_name", json!("UNet2DConditionModel")),
+            ("mid_block_type", json!("UNetMidBlock2DCrossAttn")),
+            ("act_fn", json!("silu")),
+            ("time_embedding_type", json!("positional")),
+            ("resnet_time_scale_shift", json!("default")),
+            ("attention_type", json!("default")),
+            ("conv_in_kernel", json!(3)),
+            ("conv_out_kernel", json!(3)),
+            ("downsample_padding", json!(1)),
+            ("center_input_sample", json!(false)),
+            ("dual_cross_attention", json!(false)),
+            ("only_cross_attention", json!(false)),
+            ("resnet_skip_time_act", json!(false)),
+        ])?;
+        for key in [
+            "addition_embed_type",
+            "class_embed_type",
+            "num_class_embeds",
+            "encoder_hid_dim",
+            "encoder_hid_dim_type",
+            "num_attention_heads",
+            "time_embedding_dim",
+            "time_embedding_act_fn",
+            "time_cond_proj_dim",
+            "timestep_post_act",
+            "cross_attention_norm",
+        ] {
+            if config.get(key).is_some() {
+                return Err(config
+                    .unsupported(key, "only left out or null is supported")
+                    .with_hint("Stable Diffusion 1.x and 2.x run; SDXL and later do not yet"));
+            }
+        }
+        for key in ["mid_block_scale_factor", "resnet_out_scale_factor"] {
+            if config.get(key).is_some_and(|v| v.as_f64() != Some(1.0)) {
+                return Err(config.unsupported(key, "only 1 is supported"));
+            }
+        }
+        let file: File = config.parse()?;
+        let in_range = |key: &str, value: usize, from: usize, to: usize| {
+            if (from..=to).contains(&value) {
+                return Ok(());
+            }
+            Err(config.outside(key, value, &format!("{from}..={to}")))
+        };
+        let count = file.block_out_channels.len();
+        in_range("sample_size", file.sample_size, 1, 4096)?;
+        in_range("in_channels", file.in_channels, 1, 64)?;
+        in_range("out_channels", file.out_channels, 1, 64)?;
+        in_range("block_out_channels (its length)", count, 1, 8)?;
+        in_range("layers_per_block", file.layers_per_block, 1, 16)?;
+        in_range("norm_num_groups", file.norm_num_groups, 1, 1024)?;
+        in_range("cross_attention_dim", file.cross_attention_dim, 1, 16384)?;
+        let layers = file.transformer_layers_per_block;
+        in_range("transformer_layers_per_block", layers, 1, 32)?;
+        if !(0.0..=1.0).contains(&file.norm_eps) {
+            return Err(config.outside("norm_eps", file.norm_eps, "0..=1"));
+        }
+        if !(-1.0..=1.0).contains(&file.freq_shift) {
+            return Err(config.outside("freq_shift", file.freq_shift, "-1..=1"));
+        }
+        let types = (&file.down_block_types, &file.up_block_types);
+        for (key, types) in [("down_block_types", types.0), ("up_block_types", types.1)] {
+            if types.len() != count {
+                return Err(config.outside(
+                    key,
+                    format!("{} blocks", types.len()),
+                    &count.to_string(),
+                ));
+            }
+        }
+        let attends = |key: &str, name: Option<&String>, part: &str| match name {
+            Some(name) if *name == format!("CrossAttn{part}Block2D") => Ok(true),
+            Some(name) if *name == format!("{part}Block2D") => Ok(false),
+            _ => Err(config.unsupported(
+                key,
+                &format!("only {part}Block2D and CrossAttn{part}Block2D are supported"),
+            )),
+        };
+        let mut levels = Vec::new();
+        for (i, &channels) in file.block_out_channels.iter().enumerate() {
+            in_range("block_out_channels", channels, 2, 16384)?;
+            if !channels.is_multiple_of(file.norm_num_groups) || channels % 2 == 1 {
+                return Err(config.outside(
+                    "block_out_channels",
+                    channels,
+                    &format!(
+                        "even and a multiple of norm_num_groups, {}",
+                        file.norm_num_groups
+                    ),
+                ));
+            }
+            let heads = file.attention_head_dim.get(i).unwrap_or(0);
+            if heads == 0 || !channels.is_multiple_of(heads) {
+                return Err(config.outside(
+                    "attention_head_dim",
+                    heads,
+                    &format!("a divisor of the {channels} channels of block {i}"),
+                ));
+            }
+            levels.push(Level {
+                channels,
+                heads,
+                down_attends: attends("down_block_types", file.down_block_types.get(i), "Down")?,
+                up_attends: attends(
+                    "up_block_types",
+                    file.up_block_types.get(count - 1 - i),
+                    "Up",
+                )?,
+            });
+        }
+        Ok(UNetConfig {
+            sample_size: file.sample_size,
+            in_channels: file.in_channels,
+            out_channels: file.out_channels,
+            levels,
+            layers: file.layers_per_block,
+            text_width: file.cross_attention_dim,
+            groups: file.norm_num_groups,
+            eps: file.norm_eps,
+            linear_projection: file.use_linear_projection,
+            transformer_layers: file.transformer_layers_per_block,
+            cos_first: file.flip_sin_to_cos,
+            freq_shift: file.freq_shift,
+        })
+    }
+
+    /// Sinusoids of `times`, a row of `width` numbers each (Vaswani et al. 2017, as diffusers'
+    /// `get_timestep_embedding`, in f32 like it).
+    fn sinusoids(&self, times: &[f32], width: usize) -> Vec<f32> {
+        let half = width / 2;
+        let step = -(10000.0_f64.ln() as f32);
+        let divisor = (half as f64 - self.freq_shift) as f32;
+        let mut out = Vec::with_capacity(times.len() * width);
+        for &t in times {
+            let angle = |i: usize| t * libm::expf(step * i as f32 / divisor);
+            let sin = (0..half).map(|i| libm::sinf(angle(i)));
+            let cos = (0..half).map(|i| libm::cosf(angle(i)));
+            match self.cos_first {
+                true => out.extend(cos.chain(sin)),
+                false => out.extend(sin.chain(cos)),
+            }
+        }
+        out
+    }
+}
+
+/// Residual blocks, each followed by attention where the block attends.
+struct Block<O: Ops> {
+    resnets: Vec<Resnet<O>>,
+    attentions: Vec<Transformer<O>>,
+}
+
+/// The network.
+pub struct UNet<O: Ops> {
+    config: UNetConfig,
+    time: [O::Linear; 2],
+    conv_in: O::Conv,
+    down: Vec<(Block<O>, Option<O::Conv>)>,
+    middle: Block<O>,
+    up: Vec<(Block<O>, Option<Upsample<O>>)>,
+    norm_out: O::Norm,
+    conv_out: O::Conv,
+}
+
+/// The keys and values of every cross-attention layer for some texts, in the order of the layers.
+/// They are linear in the text, so a mix of texts is the same mix of these.
+#[derive(Clone, Debug)]
+pub struct TextKeys<T>(pub Vec<KeyValue<T>>);
+
+/// What a forward pass gives.
+#[derive(Clone, Debug)]
+pub struct Prediction<T> {
+    /// The prediction, `n × h × w × out_channels`: noise or velocity, as the scheduler says.
+    pub out: T,
+    /// The middle block's output.
+    pub middle: T,
+}
+
+impl<O: Ops> UNet<O> {
+    /// Builds the network from the weights at `b`.
+    pub fn new(b: &Builder<'_, O>, config: UNetConfig) -> Result<Self> {
+        let c = &config;
+        let (Some(first), Some(last)) = (c.levels.first(), c.levels.last()) else {
+            return Err(Error::new(Code::Internal, "a U-Net without levels"));
+        };
+        let how = Attend {
+            text_width: c.text_width,
+            linear_projection: c.linear_projection,
+            layers: c.transformer_layers,
+            groups: c.groups,
+        };
+        let time = 4 * first.channels;
+        let mut slot = 0;
+        let mut block =
+            |b: &Builder<'_, O>, io: &[(usize, usize)], heads: Option<usize>, attends: usize| {
+                let mut resnets = Vec::new();
+                let mut attentions = Vec::new();
+                for (i, &io) in io.iter().enumerate() {
+                    let at = b.at(&format!("resnets.{i}"));
+                    resnets.push(Resnet::new(&at, io, Some(time), c.groups, c.eps)?);
+                }
+                if let (Some(heads), Some(&(_, channels))) = (heads, io.first()) {
+                    for i in 0..attends {
+                        let at = b.at(&format!("attentions.{i}"));
+                        attentions.push(Transformer::new(&at, channels, heads, &how, slot)?);
+                        slot += c.transformer_layers;
+                    }
+                }
+                Ok::<_, Error>(Block {
+                    resnets,
+                    attentions,
+                })
+            };
+        let deepest = c.levels.len() - 1;
+        let mut down = Vec::new();
+        let mut inputs = first.channels;
+        for (i, level) in c.levels.iter().enumerate() {
+            let b = b.at(&format!("down_blocks.{i}"));
+            let out = level.channels;
+            let io: Vec<_> = (0..c.layers)
+                .map(|j| (if j == 0 { inputs } else { out }, out))
+                .collect();
+            let made = block(&b, &io, level.down_attends.then_some(level.heads), c.layers)?;
+            let halve = (i < deepest)
+                .then(|| b.conv("downsamplers.0.conv", out, out, Kind::Down))
+                .transpose()?;
+            down.push((made, halve));
+            inputs = out;
+        }
+        let deep = last.channels;
+        let middle = block(
+            &b.at("mid_block"),
+            &[(deep, deep), (deep, deep)],
+            Some(last.heads),
+            1,
+        )?;
+        let mut up = Vec::new();
+        let mut before = deep;
+        for (i, level) in c.levels.iter().rev().enumerate() {
+            let b = b.at(&format!("up_blocks.{i}"));
+            let out = level.channels;
+            // The skip of the last residual block comes from the level above.
+            let above = c.levels.iter().rev().nth(i + 1).unwrap_or(first).channels;
+            let io: Vec<_> = (0..=c.layers)
+                .map(|j| {
+                    let skip = if j == c.layers { above } else { out };
+                    (if j == 0 { before } else { out } + skip, out)
+                })
+                .collect();
+            let made = block(
+                &b,
+                &io,
+                level.up_attends.then_some(level.heads),
+                c.layers + 1,
+            )?;
+            let double = (i < deepest).then(|| Upsample::new(&b, out)).transpose()?;
+            up.push((made, double));
+            before = out;
+        }
+        Ok(UNet {
+            time: [
+                b.linear("time_embedding.linear_1", first.channels, time)?,
+                b.linear("time_embedding.linear_2", time, time)?,
+            ],
+            conv_in: b.conv("conv_in", c.in_channels, first.channels, Kind::Same3)?,
+            down,
+            middle,
+            up,
+            norm_out: b.norm("conv_norm_out", first.channels, c.eps)?,
+            conv_out: b.conv("conv_out", first.channels, c.out_channels, Kind::Same3)?,
+            config,
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &UNetConfig {
+        &self.config
+    }
+
+    /// The keys and values of every cross-attention layer for `text`, `n × 1 × tokens × text_width`.
+    pub fn text_keys(&self, ops: &O, text: &O::Tensor) -> Result<TextKeys<O::Tensor>> {
+        let mut out = Vec::new();
+        let down = self.down.iter().map(|(block, _)| block);
+        let up = self.up.iter().map(|(block, _)| block);
+        for block in down.chain([&self.middle]).chain(up) {
+            for transformer in &block.attentions {
+                transformer.keys_and_values(ops, text, &mut out)?;
+            }
+        }
+        Ok(TextKeys(out))
+    }
+
+    /// Predicts from noisy latents `x` (`n × h × w × in_channels`, any h and w) at `times` (one per
+    /// sample) under `text` (as many samples). `cancel` is polled before every block.
+    pub fn forward(
+        &self,
+        ops: &O,
+        x: &O::Tensor,
+        times: &[f32],
+        text: &TextKeys<O::Tensor>,
+        cancel: &Cancel,
+    ) -> Result<Prediction<O::Tensor>> {
+        let n = ops.shape(x)?.n;
+        if times.len() != n {
+            return Err(Error::new(
+                Code::Internal,
+                format!("{} times for {n} latents", times.len()),
+            ));
+        }
+        let width = self.config.levels.first().map_or(0, |l| l.channels);
+        let time = self.config.sinusoids(times, width);
+        let time = ops.value(time, Shape::map(n, 1, 1, width))?;
+        let [one, two] = &self.time;
+        let time = ops.act(&ops.linear(&time, one, Plus::Nothing)?, Act::Silu)?;
+        // Every block begins with the SiLU of the embedding, so it is taken once.
+        let time = ops.act(&ops.linear(&time, two, Plus::Nothing)?, Act::Silu)?;
+        let text = &text.0;
+
+        let mut x = ops.conv(x, &self.conv_in, Plus::Nothing)?;
+        let mut skips = vec![x.clone()];
+        for (block, halve) in &self.down {
+            for (i, resnet) in block.resnets.iter().enumerate() {
+                cancel.check()?;
+                x = resnet.forward(ops, &x, Some(&time))?;
+                if let Some(attention) = block.attentions.get(i) {
+                    cancel.check()?;
+                    x = attention.forward(ops, &x, text)?;
+                }
+                skips.push(x.clone());
+            }
+            if let Some(halve) = halve {
+                x = ops.conv(&x, halve, Plus::Nothing)?;
+                skips.push(x.clone());
+            }
+        }
+
+        for (i, resnet) in self.middle.resnets.iter().enumerate() {
+            cancel.check()?;
+            x = resnet.forward(ops, &x, Some(&time))?;
+            if let Some(attention) = self.middle.attentions.get(i) {
+                x = attention.forward(ops, &x, text)?;
+            }
+        }
+        let middle = x.clone();
+
+        for (block, double) in &self.up {
+            for (i, resnet) in block.resnets.iter().enumerate() {
+                cancel.check()?;
+                let skip = skips.pop().ok_or_else(no_skip)?;
+                x = resnet.forward(ops, &ops.concat(&x, &skip)?, Some(&time))?;
+                if let Some(attention) = block.attentions.get(i) {
+                    cancel.check()?;
+                    x = attention.forward(ops, &x, text)?;
+                }
+            }
+            if let Some(double) = double {
+                // Odd sizes were rounded up on the way down, so double is not always right.
+                let skip = ops.shape(skips.last().ok_or_else(no_skip)?)?;
+                x = double.forward(ops, &x, (skip.h, skip.w))?;
+            }
+        }
+        let x = ops.group_norm(&x, &self.norm_out, self.config.groups, Act::Silu)?;
+        let out = ops.conv(&x, &self.conv_out, Plus::Nothing)?;
+        Ok(Prediction { out, middle })
+    }
+}
+
+fn no_skip() -> Error {
+    Error::new(Code::Internal, "a U-Net with more blocks up than down")
+}

@@ -1,0 +1,261 @@
+//! The operations that a model is written in.
+//!
+//! For: [`Ops`], the one vocabulary of every network here, and its backends. Not for: the networks
+//! (`model`), where weights come from (`weights`) and dense linear algebra outside networks.
+//!
+//! A model is a function over `O: Ops`, so that one text of it can be read in several ways: plain
+//! values ([`candle`] today, native kernels with packed bf16 weights later), values with what a
+//! reverse pass needs, values with a tangent. To leave those ways open, weights are frozen handles that the
+//! backend makes once and lays out as it likes, what a fast kernel can fuse (bias, residual,
+//! activation, gate) is ONE operation, and no operation says how a value lies in memory.
+//!
+//! Every value is a map of `n × h × w × c` numbers. A token sequence is a map of height 1, a vector
+//! per sample a map of 1 × 1: attention over an image is then no reshape but a [`Ops::flatten`].
+
+pub mod candle;
+
+use crate::error::{Code, Error, Result};
+
+/// The size of a value: samples, rows, columns, channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Samples in the batch.
+    pub n: usize,
+    /// Rows; 1 for token sequences.
+    pub h: usize,
+    /// Columns, or the length of a token sequence.
+    pub w: usize,
+    /// Channels, or the width of a token.
+    pub c: usize,
+}
+
+impl Shape {
+    /// A batch of maps.
+    pub fn map(n: usize, h: usize, w: usize, c: usize) -> Self {
+        Shape { n, h, w, c }
+    }
+
+    /// A batch of token sequences.
+    pub fn tokens(n: usize, length: usize, width: usize) -> Self {
+        Shape::map(n, 1, length, width)
+    }
+
+    /// How many numbers.
+    pub fn len(&self) -> usize {
+        self.n * self.rows_per_sample() * self.c
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Positions in one sample.
+    pub fn rows_per_sample(&self) -> usize {
+        self.h * self.w
+    }
+
+    /// Positions in all samples.
+    pub fn rows(&self) -> usize {
+        self.n * self.rows_per_sample()
+    }
+}
+
+/// What a convolution or a linear layer adds to its result, besides its bias.
+#[derive(Debug)]
+pub enum Plus<'a, T> {
+    /// Nothing.
+    Nothing,
+    /// A vector per sample (`n × 1 × 1 × c`), at every position: the time embedding of a block.
+    PerSample(&'a T),
+    /// A value of the result's own shape: a residual.
+    Residual(&'a T),
+}
+
+/// A pointwise non-linearity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// x.
+    Identity,
+    /// x · sigmoid(x).
+    Silu,
+    /// x · Φ(x) with the exact normal distribution function, not its tanh approximation.
+    Gelu,
+    /// x · sigmoid(1.702 x).
+    QuickGelu,
+}
+
+/// Which keys a query may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mask {
+    /// All.
+    None,
+    /// Those at its own position and before.
+    Causal,
+}
+
+/// A convolution's weights as files have them.
+#[derive(Clone, Copy, Debug)]
+pub struct ConvSpec<'a> {
+    /// `outputs × inputs × size × size`.
+    pub kernel: &'a [f32],
+    /// One per output.
+    pub bias: &'a [f32],
+    /// Channels in.
+    pub inputs: usize,
+    /// Channels out.
+    pub outputs: usize,
+    /// The kernel's height and width.
+    pub size: usize,
+    /// Distance between neighbouring windows.
+    pub stride: usize,
+    /// Zeros around the map: before (top, left) and after (bottom, right).
+    pub padding: (usize, usize),
+}
+
+impl ConvSpec<'_> {
+    /// Output rows (or columns) for `length` input ones; `None` when the kernel does not fit.
+    pub fn output(&self, length: usize) -> Option<usize> {
+        let padded = length + self.padding.0 + self.padding.1;
+        Some(padded.checked_sub(self.size)? / self.stride + 1)
+    }
+}
+
+/// A linear layer's weights as files have them.
+#[derive(Clone, Copy, Debug)]
+pub struct LinearSpec<'a> {
+    /// `outputs × inputs`.
+    pub weight: &'a [f32],
+    /// One per output, or none at all.
+    pub bias: Option<&'a [f32]>,
+    /// Channels in.
+    pub inputs: usize,
+    /// Channels out.
+    pub outputs: usize,
+}
+
+/// The operations. Shapes are those of [`Shape`]; a mismatch is [`Code::Internal`], because models
+/// check what users give them. Results depend on the values alone, never on the number of threads.
+pub trait Ops: Send + Sync {
+    /// A value; cheap to clone.
+    type Tensor: Clone + Send + Sync;
+    /// A convolution's frozen weights.
+    type Conv: Send + Sync;
+    /// A linear layer's frozen weights.
+    type Linear: Send + Sync;
+    /// A normalisation's frozen scale and shift.
+    type Norm: Send + Sync;
+
+    /// Takes over a convolution's weights.
+    fn make_conv(&self, spec: ConvSpec<'_>) -> Result<Self::Conv>;
+    /// Takes over a linear layer's weights.
+    fn make_linear(&self, spec: LinearSpec<'_>) -> Result<Self::Linear>;
+    /// Takes over a normalisation's scale and shift, one of each per channel.
+    fn make_norm(&self, scale: &[f32], shift: &[f32], eps: f32) -> Result<Self::Norm>;
+
+    /// A value from numbers in the order `n, h, w, c`.
+    fn value(&self, data: Vec<f32>, shape: Shape) -> Result<Self::Tensor>;
+    /// A value's numbers in the order `n, h, w, c`.
+    fn numbers(&self, x: &Self::Tensor) -> Result<Vec<f32>>;
+    /// A value's size.
+    fn shape(&self, x: &Self::Tensor) -> Result<Shape>;
+
+    /// 2-D convolution, bias and `plus` added.
+    fn conv(
+        &self,
+        x: &Self::Tensor,
+        w: &Self::Conv,
+        plus: Plus<'_, Self::Tensor>,
+    ) -> Result<Self::Tensor>;
+    /// The linear layer `w` at every position, bias and `plus` added.
+    fn linear(
+        &self,
+        x: &Self::Tensor,
+        w: &Self::Linear,
+        plus: Plus<'_, Self::Tensor>,
+    ) -> Result<Self::Tensor>;
+    /// `a · gelu(b)` where `w` gives `a` and `b` side by side (GEGLU, Shazeer 2020, arXiv 2002.05202).
+    fn geglu(&self, x: &Self::Tensor, w: &Self::Linear) -> Result<Self::Tensor>;
+    /// Normalises each sample over positions and `groups` runs of channels, then `act`.
+    fn group_norm(
+        &self,
+        x: &Self::Tensor,
+        w: &Self::Norm,
+        groups: usize,
+        act: Act,
+    ) -> Result<Self::Tensor>;
+    /// Normalises each position over its channels.
+    fn layer_norm(&self, x: &Self::Tensor, w: &Self::Norm) -> Result<Self::Tensor>;
+    /// softmax(q kᵀ / √d) v per head; `q` has its own number of positions, `k` and `v` share theirs.
+    /// Channels hold the heads side by side.
+    fn attention(
+        &self,
+        q: &Self::Tensor,
+        k: &Self::Tensor,
+        v: &Self::Tensor,
+        heads: usize,
+        mask: Mask,
+    ) -> Result<Self::Tensor>;
+    /// `act` at every number.
+    fn act(&self, x: &Self::Tensor, act: Act) -> Result<Self::Tensor>;
+    /// Nearest neighbour to `h × w`: output (i, j) is input (⌊i·H/h⌋, ⌊j·W/w⌋).
+    fn upsample(&self, x: &Self::Tensor, h: usize, w: usize) -> Result<Self::Tensor>;
+    /// `a`'s channels, then `b`'s.
+    fn concat(&self, a: &Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor>;
+    /// All samples of all `parts` (at least one), which agree in everything else.
+    fn stack(&self, parts: &[&Self::Tensor]) -> Result<Self::Tensor>;
+    /// Σ weightᵢ · xᵢ over at least one term; a single term of weight 1 comes back bit for bit.
+    fn combine(&self, terms: &[(f32, &Self::Tensor)]) -> Result<Self::Tensor>;
+    /// A map as a token sequence, row by row.
+    fn flatten(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
+    /// A token sequence of `h · w` as a map.
+    fn unflatten(&self, x: &Self::Tensor, h: usize, w: usize) -> Result<Self::Tensor>;
+
+    /// A value from numbers in the order `n, c, h, w`, as pictures, latents and PyTorch have them.
+    fn value_nchw(&self, data: &[f32], shape: Shape) -> Result<Self::Tensor> {
+        if data.len() != shape.len() {
+            return Err(mismatch(
+                "value",
+                format!("{} numbers for {shape:?}", data.len()),
+            ));
+        }
+        let rows = shape.rows_per_sample();
+        let mut out = vec![0.0; data.len()];
+        if !data.is_empty() {
+            let sample = rows * shape.c;
+            for (to, from) in out.chunks_mut(sample).zip(data.chunks(sample)) {
+                transpose(from, to, shape.c, rows);
+            }
+        }
+        self.value(out, shape)
+    }
+
+    /// A value's numbers in the order `n, c, h, w`.
+    fn numbers_nchw(&self, x: &Self::Tensor) -> Result<Vec<f32>> {
+        let shape = self.shape(x)?;
+        let data = self.numbers(x)?;
+        let rows = shape.rows_per_sample();
+        let mut out = vec![0.0; data.len()];
+        if !data.is_empty() {
+            let sample = rows * shape.c;
+            for (to, from) in out.chunks_mut(sample).zip(data.chunks(sample)) {
+                transpose(from, to, rows, shape.c);
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// `rows × cols` into `cols × rows`.
+pub(crate) fn transpose(from: &[f32], to: &mut [f32], rows: usize, cols: usize) {
+    for (r, row) in from.chunks_exact(cols.max(1)).take(rows).enumerate() {
+        for (to, &x) in to.iter_mut().skip(r).step_by(rows).zip(row) {
+            *to = x;
+        }
+    }
+}
+
+/// An operation was given what it does not fit: a defect of the model's code, not of its user.
+pub(crate) fn mismatch(operation: &str, what: impl std::fmt::Display) -> Error {
+    Error::new(Code::Internal, format!("{operation}: {what}"))
+}

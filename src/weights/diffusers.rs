@@ -1,0 +1,330 @@
+//! The folder layout of diffusers: model_index.json, a folder per part, config.json beside weights.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{MAX_CONFIG_BYTES, ModelSource, Stamp, TensorFile};
+use crate::error::{Code, Error, Result};
+use crate::job::Cancel;
+
+/// A model's parts and where their files are.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    source: ModelSource,
+    index: Config,
+}
+
+/// A configuration file: JSON with its place, for messages.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    value: Value,
+    place: String,
+}
+
+/// A scheduler's configuration, with diffusers' defaults for what a file leaves out.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct SchedulerConfig {
+    /// Scheduler class that wrote the file, for instance `DDIMScheduler`.
+    #[serde(rename = "_class_name")]
+    pub class: String,
+    /// First β.
+    pub beta_start: f64,
+    /// Last β.
+    pub beta_end: f64,
+    /// `linear`, `scaled_linear` or `squaredcos_cap_v2`.
+    pub beta_schedule: String,
+    /// Noise levels the model was trained on.
+    pub num_train_timesteps: usize,
+    /// `epsilon`, `v_prediction` or `sample`.
+    pub prediction_type: String,
+    /// Whether the last level is shifted to pure noise (Lin et al. 2024, arXiv 2305.08891).
+    pub rescale_betas_zero_snr: bool,
+    /// `leading`, `trailing` or `linspace`.
+    pub timestep_spacing: String,
+    /// Added to every time of `leading` spacing.
+    pub steps_offset: usize,
+    /// Whether the level after the last step is a clean picture, or that of time 0.
+    pub set_alpha_to_one: bool,
+}
+
+impl Default for SchedulerConfig {
+    fn default() -> Self {
+        SchedulerConfig {
+            class: "DDIMScheduler".into(),
+            beta_start: 1e-4,
+            beta_end: 0.02,
+            beta_schedule: "linear".into(),
+            num_train_timesteps: 1000,
+            prediction_type: "epsilon".into(),
+            rescale_betas_zero_snr: false,
+            timestep_spacing: "leading".into(),
+            steps_offset: 0,
+            set_alpha_to_one: true,
+        }
+    }
+}
+
+impl SchedulerConfig {
+    /// Fails when a value is outside what any schedule can be made of.
+    fn check(&self, place: &str) -> Result<()> {
+        let bad = |name: &str, value: String, range: &str| {
+            Err(Error::new(
+                Code::InvalidModel,
+                format!("{place}: {name} = {value}: must be {range}"),
+            )
+            .with_parameter(name))
+        };
+        let in_range = |x: f64| x > 0.0 && x < 1.0;
+        if !in_range(self.beta_start) {
+            return bad("beta_start", self.beta_start.to_string(), "in 0..1");
+        }
+        if !in_range(self.beta_end) || self.beta_end < self.beta_start {
+            return bad("beta_end", self.beta_end.to_string(), "in beta_start..1");
+        }
+        if !(2..=100_000).contains(&self.num_train_timesteps) {
+            let value = self.num_train_timesteps.to_string();
+            return bad("num_train_timesteps", value, "2..=100000");
+        }
+        if self.steps_offset >= self.num_train_timesteps {
+            let value = self.steps_offset.to_string();
+            return bad("steps_offset", value, "below num_train_timesteps");
+        }
+        let one_of = |name: &str, value: &str, allowed: &[&str]| {
+            if allowed.contains(&value) {
+                return Ok(());
+            }
+            bad(
+                name,
+                format!("{value:?}"),
+                &format!("one of {}", allowed.join(", ")),
+            )
+        };
+        one_of(
+            "beta_schedule",
+            &self.beta_schedule,
+            &["linear", "scaled_linear", "squaredcos_cap_v2"],
+        )?;
+        one_of(
+            "prediction_type",
+            &self.prediction_type,
+            &["epsilon", "v_prediction", "sample"],
+        )?;
+        one_of(
+            "timestep_spacing",
+            &self.timestep_spacing,
+            &["leading", "trailing", "linspace"],
+        )
+    }
+}
+
+impl Config {
+    /// Reads `path`, which must be a JSON object.
+    pub(crate) fn read(source: &ModelSource, path: &str) -> Result<Self> {
+        let place = source.describe(path);
+        let bytes = source.read(path, MAX_CONFIG_BYTES)?;
+        let value: Value = serde_json::from_slice(&bytes)
+            .map_err(|e| Error::new(Code::InvalidModel, format!("{place}: {e}")))?;
+        if !value.is_object() {
+            return Err(Error::new(
+                Code::InvalidModel,
+                format!("{place}: not a JSON object"),
+            ));
+        }
+        Ok(Config { value, place })
+    }
+
+    /// The whole as `T`, whose defaults stand for what is left out or null.
+    pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T> {
+        let mut value = self.value.clone();
+        if let Some(object) = value.as_object_mut() {
+            object.retain(|_, v| !v.is_null());
+        }
+        serde_json::from_value(value)
+            .map_err(|e| Error::new(Code::InvalidModel, format!("{}: {e}", self.place)))
+    }
+
+    /// The value of `key`, if it is there and not null.
+    pub(crate) fn get(&self, key: &str) -> Option<&Value> {
+        self.value.get(key).filter(|v| !v.is_null())
+    }
+
+    /// An error about `key`.
+    pub(crate) fn unsupported(&self, key: &str, why: &str) -> Error {
+        let value = self.value.get(key).unwrap_or(&Value::Null);
+        Error::new(
+            Code::UnsupportedModel,
+            format!("{}: {key} = {value}: {why}", self.place),
+        )
+        .with_parameter(key)
+    }
+
+    /// An error about `key` being outside `range`.
+    pub(crate) fn outside(&self, key: &str, value: impl std::fmt::Display, range: &str) -> Error {
+        Error::new(
+            Code::InvalidModel,
+            format!("{}: {key} = {value}: must be {range}", self.place),
+        )
+        .with_parameter(key)
+    }
+
+    /// Fails unless every `(key, value)` is as named, or left out: what this version does not run.
+    pub(crate) fn require(&self, wanted: &[(&str, Value)]) -> Result<()> {
+        for (key, want) in wanted {
+            if self.get(key).is_some_and(|v| v != want) {
+                return Err(self.unsupported(key, &format!("only {want} is supported")));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Layout {
+    /// Reads model_index.json.
+    pub fn open(source: &ModelSource) -> Result<Self> {
+        source.check()?;
+        let index = Config::read(source, "model_index.json")?;
+        Ok(Layout {
+            source: source.clone(),
+            index,
+        })
+    }
+
+    /// The place the files are read from.
+    pub fn source(&self) -> &ModelSource {
+        &self.source
+    }
+
+    /// The pipeline's class, for instance `StableDiffusionPipeline`.
+    pub fn family(&self) -> &str {
+        let class = self.index.get("_class_name").and_then(Value::as_str);
+        class.unwrap_or("(none)")
+    }
+
+    /// Fails unless `part` is of one of `classes`.
+    pub fn check_part(&self, part: &str, classes: &[&str]) -> Result<()> {
+        let class = self.index.get(part).and_then(|v| v.get(1)?.as_str());
+        match class {
+            Some(class) if classes.contains(&class) => Ok(()),
+            Some(class) => Err(self.index.unsupported(
+                part,
+                &format!(
+                    "class {class} is not supported, only {}",
+                    classes.join(", ")
+                ),
+            )),
+            None => Err(Error::new(
+                Code::InvalidModel,
+                format!(
+                    "{}: names no {part}",
+                    self.source.describe("model_index.json")
+                ),
+            )),
+        }
+    }
+
+    /// The configuration of `part`.
+    pub(crate) fn config(&self, part: &str) -> Result<Config> {
+        Config::read(&self.source, &format!("{part}/config.json"))
+    }
+
+    /// The scheduler's configuration, checked.
+    pub fn scheduler(&self) -> Result<SchedulerConfig> {
+        let path = "scheduler/scheduler_config.json";
+        let config = Config::read(&self.source, path)?;
+        let scheduler: SchedulerConfig = config.parse()?;
+        config.require(&[("trained_betas", Value::Null)])?;
+        scheduler.check(&self.source.describe(path))?;
+        Ok(scheduler)
+    }
+
+    /// The weights of `part`, relative to the source.
+    pub fn weights_path(&self, part: &str) -> Result<String> {
+        let stems = ["diffusion_pytorch_model", "model"];
+        for stem in stems {
+            for variant in ["", ".fp16"] {
+                let path = format!("{part}/{stem}{variant}.safetensors");
+                if self.source.has(&path) {
+                    return Ok(path);
+                }
+            }
+        }
+        for (name, what) in [
+            ("diffusion_pytorch_model.bin", "a pickle"),
+            ("pytorch_model.bin", "a pickle"),
+            (
+                "diffusion_pytorch_model.safetensors.index.json",
+                "split over several files",
+            ),
+            ("model.safetensors.index.json", "split over several files"),
+        ] {
+            let path = format!("{part}/{name}");
+            if self.source.has(&path) {
+                return Err(Error::new(
+                    Code::UnsupportedModel,
+                    format!(
+                        "{}: the weights are {what}; one safetensors file a part is read",
+                        self.source.describe(&path)
+                    ),
+                )
+                .with_hint("save the model again with diffusers: safe_serialization=True, max_shard_size=\"100GB\""));
+            }
+        }
+        Err(self
+            .source
+            .missing(&format!("{part}/diffusion_pytorch_model.safetensors")))
+    }
+
+    /// Opens the weights of `part`.
+    pub fn tensors(&self, part: &str) -> Result<TensorFile> {
+        TensorFile::open(&self.source, &self.weights_path(part)?)
+    }
+
+    /// Every file that the model is made of, sorted, relative to the source.
+    fn files(&self) -> Result<Vec<String>> {
+        let mut files = vec![
+            "model_index.json".into(),
+            "scheduler/scheduler_config.json".into(),
+        ];
+        for part in ["text_encoder", "unet", "vae"] {
+            files.push(format!("{part}/config.json"));
+            files.push(self.weights_path(part)?);
+        }
+        for name in [
+            "tokenizer.json",
+            "vocab.json",
+            "merges.txt",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+        ] {
+            let path = format!("tokenizer/{name}");
+            if self.source.has(&path) {
+                files.push(path);
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
+    /// The model's identity: BLAKE3 over names, lengths and contents of its files, sorted by name.
+    pub fn hash(&self, cancel: &Cancel) -> Result<String> {
+        let mut all = blake3::Hasher::new();
+        for path in self.files()? {
+            let mut one = blake3::Hasher::new();
+            self.source.hash(&path, &mut one, cancel)?;
+            all.update(path.as_bytes());
+            all.update(&[0]);
+            all.update(one.finalize().as_bytes());
+        }
+        Ok(all.finalize().to_hex().to_string())
+    }
+
+    /// What tells this state of the model from another without reading it.
+    pub fn stamps(&self) -> Result<Vec<Stamp>> {
+        self.files()?
+            .iter()
+            .map(|path| self.source.stamp(path))
+            .collect()
+    }
+}

@@ -1,0 +1,52 @@
+//! Models that are loaded once per process and shared by everybody who holds one.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use once_cell::sync::Lazy;
+use parking_lot::Mutex;
+
+use super::Stamp;
+use crate::error::Result;
+use crate::job::Cancel;
+
+type Slot = Arc<Mutex<Option<Weak<dyn Any + Send + Sync>>>>;
+
+static MODELS: Lazy<Mutex<HashMap<Vec<Stamp>, Slot>>> = Lazy::new(Mutex::default);
+
+/// How long a thread sleeps that waits for another one's load, before it looks at its cancel flag.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The value of `key`: the living one, or what `load` makes. Two threads that ask at once load once;
+/// the one that waits can be cancelled. Nothing is kept alive here.
+pub fn shared<T: Any + Send + Sync>(
+    key: Vec<Stamp>,
+    cancel: &Cancel,
+    load: impl FnOnce() -> Result<Arc<T>>,
+) -> Result<Arc<T>> {
+    let slot = {
+        let mut models = MODELS.lock();
+        models.retain(|_, slot| match slot.try_lock() {
+            Some(slot) => slot.as_ref().is_some_and(|weak| weak.strong_count() > 0),
+            None => true,
+        });
+        models.entry(key).or_default().clone()
+    };
+    let mut model = loop {
+        cancel.check()?;
+        if let Some(model) = slot.try_lock_for(LOOK) {
+            break model;
+        }
+    };
+    if let Some(alive) = model.as_ref().and_then(Weak::upgrade)
+        && let Ok(alive) = alive.downcast::<T>()
+    {
+        return Ok(alive);
+    }
+    let loaded = load()?;
+    let weak: Weak<T> = Arc::downgrade(&loaded);
+    *model = Some(weak);
+    Ok(loaded)
+}

@@ -1,0 +1,158 @@
+//! Tensors by name out of a safetensors file, every length checked before it is believed.
+
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
+
+use super::source::{ModelSource, Reader};
+use super::{MAX_HEADER_BYTES, MAX_RANK};
+use crate::error::{Code, Error, Result};
+
+/// Something that has tensors by name.
+pub trait Tensors {
+    /// Whether there is a tensor `name`.
+    fn has(&self, name: &str) -> bool;
+    /// The tensor `name` as f32, which must have exactly `shape` and hold finite numbers only.
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>>;
+}
+
+/// An open safetensors file; tensors are read when asked for.
+pub struct TensorFile {
+    reader: Reader,
+    metadata: Metadata,
+    /// Where the tensors begin.
+    start: u64,
+    place: String,
+}
+
+impl TensorFile {
+    /// Reads and checks the header of `path`: its size, every dtype, shape and offset, and that the
+    /// tensors fill the file without gap or overlap.
+    pub fn open(source: &ModelSource, path: &str) -> Result<Self> {
+        let place = source.describe(path);
+        let bad = |what: String| {
+            Error::new(Code::InvalidModel, format!("{place}: {what}"))
+                .with_hint("weights must be an undamaged safetensors file")
+        };
+        let reader = source.open(path)?;
+        let length = reader.length();
+        let mut first = [0; 8];
+        if length < 8 {
+            return Err(bad(format!("{length} bytes are no safetensors file")));
+        }
+        reader
+            .read_at(0, &mut first)
+            .map_err(|e| source.io(path, &e))?;
+        refuse_others(first, &place)?;
+        let header = u64::from_le_bytes(first);
+        let limit = MAX_HEADER_BYTES.min(length - 8);
+        if header > limit {
+            return Err(bad(format!("a header of {header} bytes, at most {limit}")));
+        }
+        let mut json = vec![0; header as usize];
+        reader
+            .read_at(8, &mut json)
+            .map_err(|e| source.io(path, &e))?;
+        let metadata: Metadata =
+            serde_json::from_slice(&json).map_err(|e| bad(format!("header: {e}")))?;
+        let start = 8 + header;
+        let (said, found) = (metadata.data_len() as u64, length - start);
+        if said != found {
+            return Err(bad(format!(
+                "{found} bytes of tensors, the header says {said}"
+            )));
+        }
+        for (name, info) in metadata.tensors() {
+            if info.shape.len() > MAX_RANK {
+                return Err(bad(format!(
+                    "{name}: {} dimensions, at most {MAX_RANK}",
+                    info.shape.len()
+                )));
+            }
+        }
+        Ok(TensorFile {
+            reader,
+            metadata,
+            start,
+            place,
+        })
+    }
+
+    /// Numbers in all tensors.
+    pub fn count(&self) -> u64 {
+        let tensors = self.metadata.tensors();
+        tensors
+            .values()
+            .map(|info| info.shape.iter().product::<usize>() as u64)
+            .sum()
+    }
+
+    fn bad(&self, name: &str, what: String) -> Error {
+        Error::new(
+            Code::InvalidModel,
+            format!("{}: tensor {name}: {what}", self.place),
+        )
+        .with_parameter(name)
+    }
+}
+
+/// Names what a file is that is no safetensors file, by its first bytes.
+fn refuse_others(first: [u8; 8], place: &str) -> Result<()> {
+    let what = match first {
+        [b'P', b'K', 3, 4, ..] => "a pickle in a zip (PyTorch's .bin, .pt, .ckpt)",
+        [0x80, 1..=5, ..] => "a pickle",
+        [b'G', b'G', b'U', b'F', ..] => "a GGUF file",
+        [0x89, b'H', b'D', b'F', ..] => "an HDF5 file",
+        [b'v', b'e', b'r', b's', b'i', b'o', b'n', b' '] => {
+            "a Git LFS pointer, not the file itself"
+        }
+        [b'<', ..] => "a web page, not the file itself",
+        _ => return Ok(()),
+    };
+    Err(Error::new(
+        Code::InvalidModel,
+        format!("{place}: this is {what}; weights are read from safetensors only"),
+    )
+    .with_hint("pickles can run code when opened; save the model with safe_serialization=True"))
+}
+
+impl Tensors for TensorFile {
+    fn has(&self, name: &str) -> bool {
+        self.metadata.info(name).is_some()
+    }
+
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let info = self
+            .metadata
+            .info(name)
+            .ok_or_else(|| self.bad(name, format!("missing; expected {shape:?}")))?;
+        if info.shape != shape {
+            return Err(self.bad(name, format!("is {:?}, expected {shape:?}", info.shape)));
+        }
+        let (from, to) = info.data_offsets;
+        let mut bytes = vec![0; to - from];
+        self.reader
+            .read_at(self.start + from as u64, &mut bytes)
+            .map_err(|e| self.bad(name, e.to_string()))?;
+        let numbers: Vec<f32> = match info.dtype {
+            Dtype::F32 => words(&bytes).map(f32::from_le_bytes).collect(),
+            Dtype::F16 => words(&bytes)
+                .map(|b| half::f16::from_le_bytes(b).to_f32())
+                .collect(),
+            Dtype::BF16 => words(&bytes)
+                .map(|b| half::bf16::from_le_bytes(b).to_f32())
+                .collect(),
+            other => {
+                let what = format!("is {other:?}; F32, F16 and BF16 are read");
+                return Err(self.bad(name, what));
+            }
+        };
+        match numbers.iter().position(|x| !x.is_finite()) {
+            Some(i) => Err(self.bad(name, format!("number {i} is not finite"))),
+            None => Ok(numbers),
+        }
+    }
+}
+
+fn words<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {
+    bytes.as_chunks::<N>().0.iter().copied()
+}
