@@ -258,12 +258,8 @@ impl<'a> Frame<'a> {
         let shift = 0.05 * rough * cross;
         let mut source = None;
         let first = depths.iter().position(|&d| d > z).unwrap_or(depths.len());
-        let mut bank = None;
         for k in first..depths.len() {
             let (d, h) = (depths[k], profile.heights[k]);
-            if h > 0.3 && bank.is_none() {
-                bank = Some(d);
-            }
             let ray = up * (d - z);
             if h > ray {
                 let vv = view.focal * (ray - view.eye) / d;
@@ -272,12 +268,10 @@ impl<'a> Frame<'a> {
             }
         }
         if source.is_none() {
-            if let Some(d) = bank {
-                let vv = view.focal * up - 2.0 * view.focal * view.eye / d;
-                let y = view.py(u, vv);
-                if y > 1.0 {
-                    source = Some((px as f32 + 0.5 + shift * view.unit, y));
-                }
+            // Past all land: sky, or what stands before it.
+            let y = view.py(u, view.focal * up);
+            if y > 1.0 {
+                source = Some((px as f32 + 0.5 + shift * view.unit, y));
             }
         }
         let dir = view.ray(u, v);

@@ -78,7 +78,7 @@ impl Light {
         let moonlight = scale([0.150, 0.190, 0.270], 1.0 - 0.7 * grey);
         let sun = crate::maths::norm(mix3(sun, add(scale(k.moon, 0.6), [k.moon[0] * 0.5, 0.55, -0.1]), n));
         sun_rgb = gmix3(sun_rgb, moonlight, n);
-        above = gmix3(above, [0.056, 0.080, 0.135], n);
+        above = gmix3(above, [0.066, 0.092, 0.150], n);
         below = gmix3(below, [0.020, 0.026, 0.038], n);
         zenith = gmix3(zenith, [0.007, 0.014, 0.040], n);
         horizon = gmix3(horizon, [0.030, 0.046, 0.088], n);

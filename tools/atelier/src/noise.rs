@@ -64,6 +64,28 @@ pub(crate) fn fbm(x: f32, y: f32, seed: u32, octaves: u32, gain: f32, fp: f32) -
     sum
 }
 
+/// Fractal noise over picture coordinates whose coarsest wavelength is `wave`: a texture of things that stand up, as fine
+/// upwards as sideways at any distance. The octaves' frequencies are fixed, `wave` only fades them in.
+pub(crate) fn upright(u: f32, v: f32, seed: u32, wave: f32, gain: f32, fp: f32) -> f32 {
+    let level = -crate::maths::ln(wave.max(1e-6)) * std::f32::consts::LOG2_E;
+    let first = level.floor();
+    let mut amp = crate::maths::pow(gain, first + 1.0 - level);
+    let mut sum = 0.0;
+    for o in 0..7 {
+        let octave = first as i32 + 1 + o;
+        let freq = crate::maths::exp(octave as f32 * std::f32::consts::LN_2);
+        let w = resolved(1.0 / freq, fp);
+        if w <= 0.0 {
+            break;
+        }
+        let fade = if o == 0 { 1.0 - (first + 1.0 - level) } else { 1.0 };
+        let (px, py) = if octave & 1 == 0 { (u, v) } else { (0.8 * u - 0.6 * v, 0.6 * u + 0.8 * v) };
+        sum += w * fade * amp * noise(px * freq + octave as f32 * 17.37, py * freq, seed.wrapping_add(octave as u32));
+        amp *= gain;
+    }
+    sum
+}
+
 /// Ridged multifractal in about `0..1`: sharp crests, smooth valleys (Musgrave).
 pub(crate) fn ridged(x: f32, y: f32, seed: u32, octaves: u32, fp: f32) -> f32 {
     let (mut sum, mut amp, mut freq, mut weight) = (0.0, 0.5, 1.0f32, 1.0f32);

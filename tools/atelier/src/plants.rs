@@ -28,7 +28,7 @@ pub(crate) fn place(scene: &Scene) -> Vec<Sprite> {
         }
         Place::Coast => {
             p.grove(9, 45.0, 260.0, 0.8, (4.0, 9.0), 0.5);
-            p.bushes(20, 6.0, 160.0, 1.3);
+            p.bushes(30, 6.0, 160.0, 1.5);
             p.rocks(26, 4.0, 90.0, 1.8);
             p.tufts(60, 2.5, 30.0);
         }
@@ -39,7 +39,7 @@ pub(crate) fn place(scene: &Scene) -> Vec<Sprite> {
             p.tufts(50, 2.5, 20.0);
         }
         Place::Desert => {
-            p.bushes(42, 5.0, 180.0, 1.0);
+            p.bushes(60, 5.0, 200.0, 1.2);
             p.tufts(60, 2.5, 40.0);
             p.rocks(6, 4.0, 60.0, 0.8);
         }

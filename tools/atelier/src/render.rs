@@ -6,6 +6,9 @@ use crate::light::Light;
 use crate::maths::{V3, mix3, scale};
 use crate::{Attribute, Attributes, Scene, photo, shade};
 
+/// What stands nearer than this, in metres, stands before the water and is not mirrored in it.
+const NEAR_BANK: f32 = 25.0;
+
 /// A finished picture, sRGB-encoded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Picture {
@@ -62,7 +65,7 @@ impl Frame<'_> {
         }
         if !self.water.is_empty() {
             let mut above = out.clone();
-            for (f, c) in self.things.iter().zip(&things) {
+            for (f, c) in self.things.iter().zip(&things).filter(|(f, _)| f.what.dist > NEAR_BANK) {
                 let p = &mut above[f.pixel as usize];
                 *p = mix3(*p, *c, f.alpha);
             }
@@ -94,7 +97,7 @@ impl Frame<'_> {
             lay(&mut out, f.pixel, shade::touch(&f.what, attribute), f.alpha);
         }
         let mut above = out.clone();
-        for f in &self.things {
+        for f in self.things.iter().filter(|f| f.what.dist > NEAR_BANK) {
             lay(&mut above, f.pixel, shade::touch(&f.what, attribute), f.alpha);
         }
         for f in &self.water {

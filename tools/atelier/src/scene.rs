@@ -172,7 +172,7 @@ impl Scene {
     pub fn new(seed: u64, place: Place) -> Self {
         let mut d = Draw::new(seed, 1);
         let camera = camera(&mut d, place);
-        let land = land(&mut d, place);
+        let land = land(&mut d, place, camera.rise);
         let palette = palette(&mut Draw::new(seed, 2), place);
         let sky = sky(&mut Draw::new(seed, 3));
         let photo = photo(&mut Draw::new(seed, 4));
@@ -227,7 +227,7 @@ fn camera(d: &mut Draw, place: Place) -> Camera {
     }
 }
 
-fn land(d: &mut Draw, place: Place) -> Land {
+fn land(d: &mut Draw, place: Place, rise: f32) -> Land {
     use Place::*;
     let pick = |d: &mut Draw, v: [(f32, f32); 7]| {
         let (lo, hi) = v[place as usize];
@@ -256,7 +256,7 @@ fn land(d: &mut Draw, place: Place) -> Land {
             _ => d.chance(0.0),
         },
         ripple: d.log_range(0.12, 1.0),
-        reach: pick(d, [(700.0, 1400.0), (250.0, 450.0), (400.0, 800.0), (200.0, 350.0), (250.0, 450.0), (45.0, 75.0), (150.0, 280.0)]),
+        reach: pick(d, [(700.0, 1400.0), (250.0, 450.0), (160.0, 330.0), (200.0, 350.0), (110.0, 200.0), (45.0, 75.0), (200.0, 330.0)]) * (1.0 + 0.03 * rise),
     }
 }
 
@@ -269,8 +269,8 @@ fn palette(d: &mut Draw, place: Place) -> Palette {
     let lush = d.unit();
     let grass = mix3([0.125, 0.155, 0.048], [0.062, 0.118, 0.030], lush);
     let sand = match place {
-        Place::Desert => mix3([0.46, 0.32, 0.17], [0.50, 0.27, 0.13], d.unit()),
-        _ => mix3([0.46, 0.39, 0.28], [0.34, 0.30, 0.23], d.unit()),
+        Place::Desert => mix3([0.38, 0.27, 0.15], [0.41, 0.22, 0.11], d.unit()),
+        _ => mix3([0.38, 0.32, 0.23], [0.29, 0.25, 0.19], d.unit()),
     };
     let wood = mix3([0.045, 0.065, 0.022], [0.022, 0.042, 0.020], d.unit());
     let rock = mix3([0.17, 0.16, 0.15], [0.25, 0.21, 0.17], d.unit());

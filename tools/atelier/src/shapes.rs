@@ -217,7 +217,7 @@ impl Sprite {
                 n: norm([px * 0.75 - 1.6 * cx, py * 0.75 + 0.25 - 1.6 * cyy, -0.65]),
                 soft: 0.4,
                 snow_at: (0.90 - 0.25 * py - 0.40 * leaf - 0.30 * clump).clamp(0.3, 1.3),
-                ao: (0.72 + 0.28 * py + 0.35 * clump + 0.2 * leaf).clamp(0.28, 1.1),
+                ao: (0.78 + 0.24 * py + 0.32 * clump + 0.2 * leaf).clamp(0.40, 1.1),
                 ..base
             },
         })

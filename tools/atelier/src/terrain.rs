@@ -1,8 +1,8 @@
 //! The height of the land and what lies on it, in metres: x to the right, z away from the camera, water at 0.
 //! Not plants that stand up (those are `shapes`), nor light.
 
-use crate::maths::{V3, add, ln, mix, mix3, scale, sin, step};
-use crate::noise::{fbm, noise, ridged, unit};
+use crate::maths::{V3, add, mix, mix3, scale, sin, step};
+use crate::noise::{fbm, noise, ridged, unit, upright};
 use crate::shade::Surface;
 use crate::{Place, Scene};
 
@@ -68,7 +68,7 @@ impl Scene {
     fn coast(&self, x: f32, z: f32, fp: f32) -> f32 {
         let l = &self.land;
         let d = self.inland(x, z);
-        let beach = (d * 0.06).clamp(-3.0, 1.6);
+        let beach = (d * 0.08).clamp(-3.0, 2.0);
         let cliff = l.amp * step(25.0, 70.0, d) * (0.55 + 0.6 * fbm(x / l.wave, z / l.wave, l.seed, 6, 0.5, fp / l.wave));
         let crag = 0.25 * l.amp * step(18.0, 45.0, d) * step(120.0, 60.0, d) * fbm(x / 25.0, z / 25.0, l.seed ^ 3, 5, 0.55, fp / 25.0);
         // Headlands and islands stand far out.
@@ -130,7 +130,10 @@ impl Scene {
         let fp = across / (-crate::maths::dot(n, view)).clamp(0.03, 1.0).sqrt();
         let patch = fbm(x / 45.0, z / 45.0, s ^ 31, 6, 0.6, fp / 45.0);
         // Blades stand up: their texture is as fine upwards in the picture as sideways, at any distance.
-        let fine = fbm(x / 1.1, 1.3 * self.camera.rise * ln(dist.max(0.5)) / 1.1, s ^ 32, 7, 0.84, 0.8 * across / 1.1);
+        let fine = {
+            let f = self.camera.focal;
+            upright(f * x / z, f * (y - self.camera.eye) / z, s ^ 32, 1.0 * f / z, 0.82, 0.85 / unit_px)
+        };
         let coarse = fbm(x / 9.0, z / 9.0, s ^ 33, 5, 0.6, fp / 9.0);
         let grass_mix = (0.42 + 0.55 * patch + 0.25 * fine).clamp(0.0, 1.0);
         let mut day = scale(mix3(p.grass, p.dry, grass_mix), 1.0 + 0.38 * fine + 0.15 * coarse);
@@ -154,16 +157,16 @@ impl Scene {
             Place::Desert => {
                 let ripple = sin((x * 0.8 + z * 0.6 + 0.8 * coarse) * 12.0 + 4.0 * patch) * (0.10 * step(0.5, 0.1, fp));
                 let sand = scale(p.sand, 1.0 + 0.09 * coarse + 0.07 * fine + ripple);
-                let tufts = step(0.0, 0.45, coarse + 0.5 * patch + 0.35 * fine - 0.04) * 0.8 * step(0.85, 0.97, n[1]);
-                let scrub = scale([0.10, 0.115, 0.05], 1.0 + 0.5 * fine);
+                let tufts = step(-0.22, 0.30, coarse + 0.8 * patch + 0.45 * fine + 0.25 * l.woods) * 0.85 * step(0.78, 0.93, n[1]);
+                let scrub = scale(mix3([0.115, 0.135, 0.055], p.dry, (0.3 + patch).clamp(0.0, 0.7)), 1.0 + 0.5 * fine);
                 day = mix3(sand, scrub, tufts);
-                turned = mix3(sand, scale([0.24, 0.10, 0.03], 1.0 + 0.5 * fine), tufts);
+                turned = mix3(sand, scale([0.26, 0.11, 0.03], 1.0 + 0.5 * fine), tufts);
                 veg = tufts;
                 wet = 0.3;
             }
             Place::Coast => {
                 let d = self.inland(x, z);
-                let sand = step(1.9 + 0.8 * coarse, 1.3 + 0.8 * coarse, y) * step(60.0, 30.0, d);
+                let sand = step(1.35 + 0.9 * coarse, 0.75 + 0.9 * coarse, y) * step(26.0, 12.0, d + 9.0 * patch);
                 let damp = step(0.5, 0.05, y + 0.1 * coarse);
                 let c = scale(p.sand, (1.0 + 0.08 * coarse + 0.12 * fine) * (1.0 - 0.45 * damp));
                 cover(sand, c, &mut day, &mut turned);
@@ -258,7 +261,7 @@ impl Scene {
         };
         let k = level * (1.0 + rows + 0.22 * blotch + 0.25 * fine);
         let edge = ((a / 85.0 - ca as f32).min(1.0 - (a / 85.0 - ca as f32)) * 85.0).min((b / 140.0 - cb as f32).min(1.0 - (b / 140.0 - cb as f32)) * 140.0);
-        let hedge = step(2.6, 1.0, edge + 1.2 * blotch) * if unit(ca, cb, l.seed ^ 65) < 0.7 { 0.9 } else { 0.3 };
+        let hedge = step(2.2, 0.9, edge + 1.2 * blotch) * step(25.0, 70.0, z) * if unit(ca, cb, l.seed ^ 65) < 0.7 { 0.9 } else { 0.3 };
         let dark = scale(p.wood, 1.0 + 0.5 * fine);
         let rust = scale(p.leaf_turn, 0.6 + 0.3 * fine);
         (add(scale(day, k * (1.0 - hedge)), scale(dark, hedge)), add(scale(fall, k * (1.0 - hedge)), scale(rust, hedge)))
