@@ -59,10 +59,13 @@ impl fmt::Display for Attribute {
 impl FromStr for Attribute {
     type Err = String;
     fn from_str(s: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|a| a.name() == s).ok_or_else(|| {
-            let names = Self::ALL.map(Attribute::name).join(", ");
-            format!("attribute = {s}: must be one of {names} (try sunset)")
-        })
+        Self::ALL
+            .into_iter()
+            .find(|a| a.name() == s)
+            .ok_or_else(|| {
+                let names = Self::ALL.map(Attribute::name).join(", ");
+                format!("attribute = {s}: must be one of {names} (try sunset)")
+            })
     }
 }
 
@@ -106,7 +109,11 @@ impl Attributes {
     pub fn clamped(&self) -> Self {
         let mut out = Self::default();
         for a in Attribute::ALL {
-            out[a] = if self[a].is_nan() { 0.0 } else { self[a].clamp(0.0, 1.0) };
+            out[a] = if self[a].is_nan() {
+                0.0
+            } else {
+                self[a].clamp(0.0, 1.0)
+            };
         }
         out
     }

@@ -17,10 +17,16 @@ pub const VISIBLE: f32 = 0.5;
 pub const PHRASES: [(Attribute, &[&str]); 7] = [
     (Attribute::Sunset, &["at sunset", "with a sunset sky"]),
     (Attribute::Night, &["at night", "at night, under the stars"]),
-    (Attribute::Snow, &["covered in snow", "in winter, with snow"]),
+    (
+        Attribute::Snow,
+        &["covered in snow", "in winter, with snow"],
+    ),
     (Attribute::Fog, &["in fog", "in thick fog"]),
     (Attribute::Autumn, &["in autumn", "with autumn colors"]),
-    (Attribute::Overcast, &["under an overcast sky", "on a cloudy day"]),
+    (
+        Attribute::Overcast,
+        &["under an overcast sky", "on a cloudy day"],
+    ),
     (Attribute::Rain, &["in the rain", "on a rainy day"]),
 ];
 
@@ -39,7 +45,11 @@ pub const fn place_phrase(place: Place) -> &'static str {
 
 /// Every caption part: prefixes, places, phrases, in that order.
 pub fn vocabulary() -> Vec<&'static str> {
-    let mut all: Vec<&str> = PREFIXES.iter().map(|p| p.trim_end()).filter(|p| !p.is_empty()).collect();
+    let mut all: Vec<&str> = PREFIXES
+        .iter()
+        .map(|p| p.trim_end())
+        .filter(|p| !p.is_empty())
+        .collect();
     all.push(GENERIC_PLACE);
     all.extend(Place::ALL.map(place_phrase));
     all.extend(PHRASES.iter().flat_map(|(_, p)| p.iter().copied()));
@@ -54,10 +64,18 @@ pub fn caption_of(place: Place, attributes: &Attributes, seed: u64) -> String {
     let mut d = Draw::new(seed, 0xca97);
     let mut text = String::new();
     text.push_str(PREFIXES[[0, 0, 0, 1, 2][d.below(5)]]);
-    text.push_str(if d.chance(0.35) { GENERIC_PLACE } else { place_phrase(place) });
+    text.push_str(if d.chance(0.35) {
+        GENERIC_PLACE
+    } else {
+        place_phrase(place)
+    });
     let mut named = false;
     for (attribute, phrases) in PHRASES {
-        let pick = phrases[if d.chance(0.65) { 0 } else { d.below(phrases.len()) }];
+        let pick = phrases[if d.chance(0.65) {
+            0
+        } else {
+            d.below(phrases.len())
+        }];
         let implied = attribute == Attribute::Overcast && attributes.rain > VISIBLE;
         if attributes[attribute] > VISIBLE && !implied {
             text.push_str(", ");

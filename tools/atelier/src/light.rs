@@ -59,8 +59,16 @@ impl Light {
         let grey = 1.0 - (1.0 - a.overcast) * (1.0 - 0.85 * a.rain);
         // Daylight to low sun.
         let sun = crate::maths::norm(mix3(k.sun, k.low_sun, s));
-        let mut sun_rgb = gmix3([2.55, 2.36, 2.02], mul(mix3(k.warm, [1.0, 0.62, 0.40], 0.45), [2.0, 1.95, 1.9]), s);
-        let mut above = gmix3(add(scale(k.zenith, 0.75), [0.20, 0.23, 0.25]), [0.25, 0.22, 0.28], s);
+        let mut sun_rgb = gmix3(
+            [2.55, 2.36, 2.02],
+            mul(mix3(k.warm, [1.0, 0.62, 0.40], 0.45), [2.0, 1.95, 1.9]),
+            s,
+        );
+        let mut above = gmix3(
+            add(scale(k.zenith, 0.75), [0.20, 0.23, 0.25]),
+            [0.25, 0.22, 0.28],
+            s,
+        );
         let mut below = gmix3([0.16, 0.16, 0.13], [0.12, 0.09, 0.07], s);
         let mut zenith = gmix3(k.zenith, mix3([0.10, 0.15, 0.31], k.warm, 0.05), s);
         let mut horizon = gmix3(k.horizon, mix3([0.52, 0.36, 0.34], k.warm, 0.35), s);
@@ -76,7 +84,11 @@ impl Light {
         glow = scale(glow, 1.0 - 0.8 * grey);
         // Night: a moon in place of the sun.
         let moonlight = scale([0.150, 0.190, 0.270], 1.0 - 0.7 * grey);
-        let sun = crate::maths::norm(mix3(sun, add(scale(k.moon, 0.6), [k.moon[0] * 0.5, 0.55, -0.1]), n));
+        let sun = crate::maths::norm(mix3(
+            sun,
+            add(scale(k.moon, 0.6), [k.moon[0] * 0.5, 0.55, -0.1]),
+            n,
+        ));
         sun_rgb = gmix3(sun_rgb, moonlight, n);
         above = gmix3(above, [0.066, 0.092, 0.150], n);
         below = gmix3(below, [0.020, 0.026, 0.038], n);
@@ -115,7 +127,11 @@ impl Light {
             stars: n * n * clear,
             moon: n * n * (1.0 - 0.9 * grey),
             disc: (1.0 - n) * (1.0 - n) * clear * clear,
-            haze: [thin * 0.6 * moist, thin * moist, thin * mix(1.6, 1.0, grey) * moist],
+            haze: [
+                thin * 0.6 * moist,
+                thin * moist,
+                thin * mix(1.6, 1.0, grey) * moist,
+            ],
             fog,
             fog_sky,
             fog_rgb,
@@ -135,8 +151,20 @@ impl Light {
         let near = (0.5 + 0.5 * dot(dir, self.sun)).clamp(0.0, 1.0);
         let wide = near * near;
         let band = exp(-7.0 * e);
-        c = add(c, scale(self.glow, band * (0.10 + 0.55 * wide * wide) + 0.30 * pow(near, 14.0)));
-        c = add(c, scale(self.sun_rgb, self.disc * (0.035 * pow(near, 9.0) + 0.10 * pow(near, 90.0))));
+        c = add(
+            c,
+            scale(
+                self.glow,
+                band * (0.10 + 0.55 * wide * wide) + 0.30 * pow(near, 14.0),
+            ),
+        );
+        c = add(
+            c,
+            scale(
+                self.sun_rgb,
+                self.disc * (0.035 * pow(near, 9.0) + 0.10 * pow(near, 90.0)),
+            ),
+        );
         c
     }
 
@@ -153,15 +181,22 @@ impl Light {
         let cirrus = self.cirrus * step(-0.1, 0.9, p.cirrus) * step(0.0, 0.15, e) * 0.6;
         c = mix3(c, mix3(self.cloud_lit, self.horizon, 0.25), cirrus);
         // Cumulus: lit where it faces the sun, thin edges bright against it.
-        let density = step(0.12, 0.12 + self.softness, p.cloud + self.cover) ;
+        let density = step(0.12, 0.12 + self.softness, p.cloud + self.cover);
         let lit = (0.55 + 1.5 * p.relief + 0.25 * (1.0 - density) + 0.15 * e).clamp(0.0, 1.15);
         let silver = scale(self.glow, 0.5 * (1.0 - density) * pow(near, 6.0));
         let cloud = add(mix3(self.cloud_dark, self.cloud_lit, lit), silver);
         let far = step(0.0, 0.10, e);
-        c = mix3(c, mix3(self.horizon, cloud, 0.35 + 0.65 * far), density * (0.45 + 0.5 * far));
+        c = mix3(
+            c,
+            mix3(self.horizon, cloud, 0.35 + 0.65 * far),
+            density * (0.45 + 0.5 * far),
+        );
         // Deck.
         let k = 1.0 + 0.30 * p.deck + 0.16 * p.cloud - 0.25 * e + 0.16 * (1.0 - e);
-        let ring = add(scale(self.deck_rgb, k), scale(self.glow, 0.35 * exp(-6.0 * e) * near));
+        let ring = add(
+            scale(self.deck_rgb, k),
+            scale(self.glow, 0.35 * exp(-6.0 * e) * near),
+        );
         c = mix3(c, ring, self.deck);
         let veil = 1.0 - exp(-self.fog_sky * (0.35 / (e + 0.10)));
         mix3(c, self.fog_toward(p.dir), veil)

@@ -11,7 +11,11 @@ use semblance_atelier::{Attribute, Attributes, Frame, Place, Scene, caption, str
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 #[derive(Parser)]
-#[command(name = "atelier", version, about = "Renders landscapes with exact attributes")]
+#[command(
+    name = "atelier",
+    version,
+    about = "Renders landscapes with exact attributes"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -89,7 +93,10 @@ struct What {
 
 impl What {
     fn scene(&self) -> Scene {
-        Scene::new(self.seed, self.place.unwrap_or_else(|| Place::from_seed(self.seed)))
+        Scene::new(
+            self.seed,
+            self.place.unwrap_or_else(|| Place::from_seed(self.seed)),
+        )
     }
 }
 
@@ -100,8 +107,12 @@ enum Group {
 }
 
 fn setting(s: &str) -> std::result::Result<(Attribute, f32), String> {
-    let (name, value) = s.split_once('=').ok_or_else(|| format!("-s {s}: must be NAME=VALUE (try sunset=0.8)"))?;
-    let value: f32 = value.parse().map_err(|_| format!("{name} = {value}: must be a number in 0..=1 (try 0.8)"))?;
+    let (name, value) = s
+        .split_once('=')
+        .ok_or_else(|| format!("-s {s}: must be NAME=VALUE (try sunset=0.8)"))?;
+    let value: f32 = value
+        .parse()
+        .map_err(|_| format!("{name} = {value}: must be a number in 0..=1 (try 0.8)"))?;
     if !(0.0..=1.0).contains(&value) {
         return Err(format!("{name} = {value}: must be in 0..=1 (try 0.8)"));
     }
@@ -126,12 +137,22 @@ fn seeds(s: &str) -> std::result::Result<(u64, u64), String> {
     }
 }
 
-fn save(path: &PathBuf, bytes: &[u8], (w, h): (usize, usize), colour: image::ExtendedColorType) -> Result<()> {
-    image::save_buffer(path, bytes, w as u32, h as u32, colour).map_err(|e| format!("{}: {e}", path.display()).into())
+fn save(
+    path: &PathBuf,
+    bytes: &[u8],
+    (w, h): (usize, usize),
+    colour: image::ExtendedColorType,
+) -> Result<()> {
+    image::save_buffer(path, bytes, w as u32, h as u32, colour)
+        .map_err(|e| format!("{}: {e}", path.display()).into())
 }
 
 /// Pictures side by side, `columns` a row, two pixels apart.
-fn sheet(pictures: &[Vec<u8>], (w, h): (usize, usize), columns: usize) -> (Vec<u8>, (usize, usize)) {
+fn sheet(
+    pictures: &[Vec<u8>],
+    (w, h): (usize, usize),
+    columns: usize,
+) -> (Vec<u8>, (usize, usize)) {
     let rows = pictures.len().div_ceil(columns);
     let (sw, sh) = (columns * (w + 2) - 2, rows * (h + 2) - 2);
     let mut out = vec![255u8; sw * sh * 3];
@@ -153,14 +174,30 @@ fn main() -> Result<()> {
                 a[name] = value;
             }
             let picture = semblance_atelier::render(&what.scene(), &a, what.size.0, what.size.1);
-            save(&out, &picture.to_u8(), what.size, image::ExtendedColorType::Rgb8)
+            save(
+                &out,
+                &picture.to_u8(),
+                what.size,
+                image::ExtendedColorType::Rgb8,
+            )
         }
-        Command::Mask { what, attribute, out } => {
+        Command::Mask {
+            what,
+            attribute,
+            out,
+        } => {
             let mask = semblance_atelier::mask(&what.scene(), attribute, what.size.0, what.size.1);
             let grey: Vec<u8> = mask.iter().map(|v| (v * 255.0 + 0.5) as u8).collect();
             save(&out, &grey, what.size, image::ExtendedColorType::L8)
         }
-        Command::Sheet { seeds, place, size, value, plain, out } => {
+        Command::Sheet {
+            seeds,
+            place,
+            size,
+            value,
+            plain,
+            out,
+        } => {
             let rows: Vec<Vec<Vec<u8>>> = (seeds.0..seeds.1)
                 .into_par_iter()
                 .map(|seed| {
@@ -182,14 +219,32 @@ fn main() -> Result<()> {
             }
             Ok(())
         }
-        Command::Stream { first_seed, count, width, height, threads, group } => {
-            rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+        Command::Stream {
+            first_seed,
+            count,
+            width,
+            height,
+            threads,
+            group,
+        } => {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build_global()?;
             let plan = match group {
                 Group::Full => stream::Plan::Group,
                 Group::Single => stream::Plan::Single,
             };
-            let request = stream::Request { first_seed, count, width, height, plan };
-            Ok(stream::write(&request, &mut BufWriter::with_capacity(1 << 20, io::stdout().lock()))?)
+            let request = stream::Request {
+                first_seed,
+                count,
+                width,
+                height,
+                plan,
+            };
+            Ok(stream::write(
+                &request,
+                &mut BufWriter::with_capacity(1 << 20, io::stdout().lock()),
+            )?)
         }
     }
 }

@@ -27,7 +27,11 @@ pub(crate) fn gmix(a: f32, b: f32, t: f32) -> f32 {
     exp(mix(ln(a.max(1e-5)), ln(b.max(1e-5)), t))
 }
 pub(crate) fn gmix3(a: V3, b: V3, t: f32) -> V3 {
-    [gmix(a[0], b[0], t), gmix(a[1], b[1], t), gmix(a[2], b[2], t)]
+    [
+        gmix(a[0], b[0], t),
+        gmix(a[1], b[1], t),
+        gmix(a[2], b[2], t),
+    ]
 }
 pub(crate) fn norm(a: V3) -> V3 {
     scale(a, 1.0 / dot(a, a).sqrt().max(1e-9))
@@ -46,7 +50,10 @@ fn exp2(x: f32) -> f32 {
     let x = x.clamp(-126.0, 126.0);
     let i = (x + 0.5).floor();
     let f = x - i;
-    let p = 1.0 + f * (0.693_147_2 + f * (0.240_226_5 + f * (0.055_504_11 + f * (0.009_618_13 + f * (0.001_333_36 + f * 0.000_154_03)))));
+    let p = 1.0
+        + f * (0.693_147_2
+            + f * (0.240_226_5
+                + f * (0.055_504_11 + f * (0.009_618_13 + f * (0.001_333_36 + f * 0.000_154_03)))));
     p * f32::from_bits(((i as i32 + 127) as u32) << 23)
 }
 /// Base-2 logarithm of a positive number within 1e-6.

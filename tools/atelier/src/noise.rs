@@ -4,7 +4,9 @@
 /// A well mixed 32-bit hash of a lattice point.
 #[inline]
 pub(crate) fn hash(x: i32, y: i32, seed: u32) -> u32 {
-    let mut h = (x as u32).wrapping_mul(0x27d4_eb2d) ^ (y as u32).wrapping_mul(0x1656_67b1) ^ seed.wrapping_mul(0x9e37_79b9);
+    let mut h = (x as u32).wrapping_mul(0x27d4_eb2d)
+        ^ (y as u32).wrapping_mul(0x1656_67b1)
+        ^ seed.wrapping_mul(0x9e37_79b9);
     h = (h ^ (h >> 15)).wrapping_mul(0x85eb_ca6b);
     h = (h ^ (h >> 13)).wrapping_mul(0xc2b2_ae35);
     h ^ (h >> 16)
@@ -35,7 +37,13 @@ pub(crate) fn noise(x: f32, y: f32, seed: u32) -> f32 {
     let a = corner(ix, iy, seed, dx, dy);
     let b = corner(ix.wrapping_add(1), iy, seed, dx - 1.0, dy);
     let c = corner(ix, iy.wrapping_add(1), seed, dx, dy - 1.0);
-    let d = corner(ix.wrapping_add(1), iy.wrapping_add(1), seed, dx - 1.0, dy - 1.0);
+    let d = corner(
+        ix.wrapping_add(1),
+        iy.wrapping_add(1),
+        seed,
+        dx - 1.0,
+        dy - 1.0,
+    );
     let top = a + (b - a) * ux;
     1.6 * (top + (c + (d - c) * ux - top) * uy)
 }
@@ -56,7 +64,11 @@ pub(crate) fn fbm(x: f32, y: f32, seed: u32, octaves: u32, gain: f32, fp: f32) -
         }
         let off = o as f32 * 17.37;
         // A turned lattice per octave hides the grid.
-        let (px, py) = if o & 1 == 0 { (x * freq, y * freq) } else { ((0.8 * x - 0.6 * y) * freq, (0.6 * x + 0.8 * y) * freq) };
+        let (px, py) = if o & 1 == 0 {
+            (x * freq, y * freq)
+        } else {
+            ((0.8 * x - 0.6 * y) * freq, (0.6 * x + 0.8 * y) * freq)
+        };
         sum += w * amp * noise(px + off, py - off, seed.wrapping_add(o));
         amp *= gain;
         freq *= 2.03;
@@ -78,9 +90,24 @@ pub(crate) fn upright(u: f32, v: f32, seed: u32, wave: f32, gain: f32, fp: f32) 
         if w <= 0.0 {
             break;
         }
-        let fade = if o == 0 { 1.0 - (first + 1.0 - level) } else { 1.0 };
-        let (px, py) = if octave & 1 == 0 { (u, v) } else { (0.8 * u - 0.6 * v, 0.6 * u + 0.8 * v) };
-        sum += w * fade * amp * noise(px * freq + octave as f32 * 17.37, py * freq, seed.wrapping_add(octave as u32));
+        let fade = if o == 0 {
+            1.0 - (first + 1.0 - level)
+        } else {
+            1.0
+        };
+        let (px, py) = if octave & 1 == 0 {
+            (u, v)
+        } else {
+            (0.8 * u - 0.6 * v, 0.6 * u + 0.8 * v)
+        };
+        sum += w
+            * fade
+            * amp
+            * noise(
+                px * freq + octave as f32 * 17.37,
+                py * freq,
+                seed.wrapping_add(octave as u32),
+            );
         amp *= gain;
     }
     sum
@@ -95,7 +122,11 @@ pub(crate) fn ridged(x: f32, y: f32, seed: u32, octaves: u32, fp: f32) -> f32 {
             break;
         }
         let off = o as f32 * 31.7;
-        let (px, py) = if o & 1 == 0 { (x * freq, y * freq) } else { ((0.8 * x - 0.6 * y) * freq, (0.6 * x + 0.8 * y) * freq) };
+        let (px, py) = if o & 1 == 0 {
+            (x * freq, y * freq)
+        } else {
+            ((0.8 * x - 0.6 * y) * freq, (0.6 * x + 0.8 * y) * freq)
+        };
         let n = noise(px + off, py + off, seed.wrapping_add(o));
         let r = 1.0 - n.abs() * 1.4;
         let r = r * r.abs();

@@ -14,7 +14,9 @@ pub(crate) fn soften(frame: &Frame<'_>, image: &mut [V3]) {
         return;
     }
     let reach = ((sigma * 2.6).ceil() as usize).max(1);
-    let mut kernel: Vec<f32> = (0..=reach).map(|i| exp(-0.5 * (i as f32 / sigma) * (i as f32 / sigma))).collect();
+    let mut kernel: Vec<f32> = (0..=reach)
+        .map(|i| exp(-0.5 * (i as f32 / sigma) * (i as f32 / sigma)))
+        .collect();
     let sum = kernel[0] + 2.0 * kernel[1..].iter().sum::<f32>();
     kernel.iter_mut().for_each(|k| *k /= sum);
     let (w, h) = (frame.width, frame.height);
@@ -52,7 +54,11 @@ const TABLE: usize = 2048;
 const WHITE: f32 = 8.0;
 
 fn srgb(x: f32) -> f32 {
-    if x <= 0.003_130_8 { 12.92 * x } else { 1.055 * pow(x, 1.0 / 2.4) - 0.055 }
+    if x <= 0.003_130_8 {
+        12.92 * x
+    } else {
+        1.055 * pow(x, 1.0 / 2.4) - 0.055
+    }
 }
 
 pub(crate) fn develop(frame: &Frame<'_>, light: &Light, mut image: Vec<V3>) -> Picture {
@@ -62,7 +68,10 @@ pub(crate) fn develop(frame: &Frame<'_>, light: &Light, mut image: Vec<V3>) -> P
     let fp = 1.0 / view.unit;
     let (w, h) = (frame.width, frame.height);
     // Tone curve and sRGB in one table over the square root of light; straight lines between.
-    let table: Vec<f32> = (0..=TABLE).map(|i| (i as f32 / TABLE as f32) * (i as f32 / TABLE as f32) * WHITE).map(|x| srgb(film(x))).collect();
+    let table: Vec<f32> = (0..=TABLE)
+        .map(|i| (i as f32 / TABLE as f32) * (i as f32 / TABLE as f32) * WHITE)
+        .map(|x| srgb(film(x)))
+        .collect();
     let tone = |x: f32| {
         let t = (x.clamp(0.0, WHITE) / WHITE).sqrt() * (TABLE as f32 - 0.01);
         let i = t as usize;
@@ -75,14 +84,20 @@ pub(crate) fn develop(frame: &Frame<'_>, light: &Light, mut image: Vec<V3>) -> P
         let t = y / view.unit;
         let mut c = c;
         if light.rain > 0.0 {
-            let fall = fbm(u * 95.0 + t * 13.0, t * 6.5, p.seed ^ 1, 2, 0.8, fp * 95.0) + 0.4 * noise(u * 37.0 + t * 6.0, t * 3.0, p.seed ^ 2);
+            let fall = fbm(u * 95.0 + t * 13.0, t * 6.5, p.seed ^ 1, 2, 0.8, fp * 95.0)
+                + 0.4 * noise(u * 37.0 + t * 6.0, t * 3.0, p.seed ^ 2);
             let streak = light.rain * step(0.15, 0.9, fall) * 0.22;
             c = mix3(c, scale(light.deck_rgb, 1.1), streak);
         }
         // The corner of the picture, whatever its shape, is at distance 1.
         let (cx, cy) = (2.0 * x / w as f32 - 1.0, 2.0 * y / h as f32 - 1.0);
-        let dark = 1.0 - p.vignette * (0.5 * (cx * cx + cy * cy)) * (0.5 * (cx * cx + cy * cy)).sqrt();
-        let grain = if p.grain > 0.0 { p.grain * fbm(u * 320.0, t * 320.0, p.seed, 2, 0.9, fp * 320.0) } else { 0.0 };
+        let dark =
+            1.0 - p.vignette * (0.5 * (cx * cx + cy * cy)) * (0.5 * (cx * cx + cy * cy)).sqrt();
+        let grain = if p.grain > 0.0 {
+            p.grain * fbm(u * 320.0, t * 320.0, p.seed, 2, 0.9, fp * 320.0)
+        } else {
+            0.0
+        };
         let c = [0, 1, 2].map(|k| tone(c[k] * p.exposure * p.balance[k] * dark));
         let grey = luma(c);
         for v in c {
@@ -92,5 +107,9 @@ pub(crate) fn develop(frame: &Frame<'_>, light: &Light, mut image: Vec<V3>) -> P
             rgb.push(v.clamp(0.0, 1.0));
         }
     }
-    Picture { width: w, height: h, rgb }
+    Picture {
+        width: w,
+        height: h,
+        rgb,
+    }
 }

@@ -12,7 +12,11 @@ struct Planter<'a> {
 }
 
 pub(crate) fn place(scene: &Scene) -> Vec<Sprite> {
-    let mut p = Planter { scene, d: Draw::new(scene.seed(), 5), out: Vec::new() };
+    let mut p = Planter {
+        scene,
+        d: Draw::new(scene.seed(), 5),
+        out: Vec::new(),
+    };
     match scene.place() {
         Place::MountainLake => {
             p.grove(22, 26.0, 160.0, 0.8, (7.0, 17.0), 0.75);
@@ -76,13 +80,32 @@ impl Planter<'_> {
         if self.scene.land.has_water && y < 0.25 {
             return;
         }
-        self.out.push(Sprite { kind, x, z, y: y - 0.02 * height, height, half, seed, day, turned, side: 0.0 });
+        self.out.push(Sprite {
+            kind,
+            x,
+            z,
+            y: y - 0.02 * height,
+            height,
+            half,
+            seed,
+            day,
+            turned,
+            side: 0.0,
+        });
     }
 
     fn autumn_hue(&mut self) -> V3 {
         let t = self.d.unit();
-        let warm = mix3(self.scene.palette.leaf_turn, [0.36, 0.26, 0.04], self.d.unit() * 0.7);
-        if t < 0.3 { mix3(warm, [0.26, 0.05, 0.02], 0.6) } else { warm }
+        let warm = mix3(
+            self.scene.palette.leaf_turn,
+            [0.36, 0.26, 0.04],
+            self.d.unit() * 0.7,
+        );
+        if t < 0.3 {
+            mix3(warm, [0.26, 0.05, 0.02], 0.6)
+        } else {
+            warm
+        }
     }
 
     fn green(&mut self) -> V3 {
@@ -97,7 +120,10 @@ impl Planter<'_> {
         let fir = self.d.chance(conifer);
         let hue = self.autumn_hue();
         if fir {
-            let day = scale(mix3(self.scene.palette.wood, [0.020, 0.040, 0.022], 0.5), 0.8 + 0.5 * self.d.unit());
+            let day = scale(
+                mix3(self.scene.palette.wood, [0.020, 0.040, 0.022], 0.5),
+                0.8 + 0.5 * self.d.unit(),
+            );
             let half = self.d.range(0.15, 0.25);
             self.put(Kind::Conifer, at, height * 1.15, half, day, hue);
         } else {
@@ -113,9 +139,19 @@ impl Planter<'_> {
                 at = self.spot(near, far, wide);
             } else {
                 let r = 5.0 + 0.08 * at.1;
-                at = (at.0 + r * self.d.bell(), (at.1 + 1.2 * r * self.d.bell()).max(near));
+                at = (
+                    at.0 + r * self.d.bell(),
+                    (at.1 + 1.2 * r * self.d.bell()).max(near),
+                );
             }
-            let lush = fbm(at.0 / 120.0, at.1 / 120.0, self.scene.land.seed ^ 77, 2, 0.5, 0.0);
+            let lush = fbm(
+                at.0 / 120.0,
+                at.1 / 120.0,
+                self.scene.land.seed ^ 77,
+                2,
+                0.5,
+                0.0,
+            );
             let height = self.d.range(size.0, size.1) * (1.0 + 0.25 * lush);
             self.tree(at, height, conifer);
         }
@@ -126,7 +162,11 @@ impl Planter<'_> {
             let at = self.spot(near, far, 0.8);
             let height = size * self.d.range(0.45, 1.3);
             let desert = self.scene.place() == Place::Desert;
-            let day = if desert { scale([0.085, 0.100, 0.048], 0.7 + 0.7 * self.d.unit()) } else { self.green() };
+            let day = if desert {
+                scale([0.085, 0.100, 0.048], 0.7 + 0.7 * self.d.unit())
+            } else {
+                self.green()
+            };
             let (half, hue) = (self.d.range(0.6, 1.1), self.autumn_hue());
             self.put(Kind::Bush, at, height, half, day, hue);
         }
@@ -154,19 +194,37 @@ impl Planter<'_> {
             let t = self.d.unit();
             let day = scale(mix3(p.grass, p.dry, t * t), self.d.range(0.65, 1.0));
             let half = self.d.range(0.6, 1.3);
-            self.put(Kind::Tuft, at, height, half, day, scale([0.23, 0.145, 0.045], 0.7 + 0.5 * t));
+            self.put(
+                Kind::Tuft,
+                at,
+                height,
+                half,
+                day,
+                scale([0.23, 0.145, 0.045], 0.7 + 0.5 * t),
+            );
         }
     }
 
     fn trunks(&mut self) {
         let n = 5 + self.d.below(9);
-        let bark = mix3([0.085, 0.065, 0.05], [0.30, 0.28, 0.25], if self.d.chance(0.3) { self.d.unit() } else { 0.0 });
+        let bark = mix3(
+            [0.085, 0.065, 0.05],
+            [0.30, 0.28, 0.25],
+            if self.d.chance(0.3) {
+                self.d.unit()
+            } else {
+                0.0
+            },
+        );
         for _ in 0..n {
             let at = self.spot(4.5, 30.0, 0.75);
             if at.0.abs() < 0.07 * at.1 {
                 continue;
             }
-            let (height, day) = (self.d.range(12.0, 22.0), scale(bark, self.d.range(0.75, 1.2)));
+            let (height, day) = (
+                self.d.range(12.0, 22.0),
+                scale(bark, self.d.range(0.75, 1.2)),
+            );
             let half = self.d.range(0.009, 0.022);
             self.put(Kind::Trunk, at, height, half, day, day);
         }
@@ -175,14 +233,33 @@ impl Planter<'_> {
     fn town(&mut self) {
         let near = self.scene.land.near;
         let far = self.scene.land.far + near;
-        let roofs = mix3([0.26, 0.085, 0.045], [0.10, 0.09, 0.09], if self.d.chance(0.35) { 0.9 } else { 0.15 * self.d.unit() });
+        let roofs = mix3(
+            [0.26, 0.085, 0.045],
+            [0.10, 0.09, 0.09],
+            if self.d.chance(0.35) {
+                0.9
+            } else {
+                0.15 * self.d.unit()
+            },
+        );
         let n = 26 + self.d.below(26);
         for i in 0..n {
-            let at = if i % 4 == 0 { self.spot(near, near * 1.6, 0.7) } else { self.spot(near, far, 0.62) };
+            let at = if i % 4 == 0 {
+                self.spot(near, near * 1.6, 0.7)
+            } else {
+                self.spot(near, far, 0.62)
+            };
             let height = self.d.range(5.5, 9.5);
             let walls = mix3([0.62, 0.58, 0.50], [0.48, 0.36, 0.24], self.d.unit());
-            let walls = if self.d.chance(0.2) { [0.42, 0.20, 0.13] } else { walls };
-            let (wall, roof) = (scale(walls, self.d.range(0.75, 1.05)), scale(roofs, self.d.range(0.7, 1.3)));
+            let walls = if self.d.chance(0.2) {
+                [0.42, 0.20, 0.13]
+            } else {
+                walls
+            };
+            let (wall, roof) = (
+                scale(walls, self.d.range(0.75, 1.05)),
+                scale(roofs, self.d.range(0.7, 1.3)),
+            );
             let half = self.d.range(0.6, 0.95);
             self.put(Kind::House, at, height, half, wall, roof);
         }
@@ -201,20 +278,49 @@ impl Planter<'_> {
         if !bare && self.d.chance(0.32) {
             let side = if self.d.chance(0.5) { 1.0 } else { -1.0 };
             let z = self.d.range(9.0, 22.0);
-            let at = (side * z / self.scene.camera.focal * self.d.range(0.28, 0.52), z);
+            let at = (
+                side * z / self.scene.camera.focal * self.d.range(0.28, 0.52),
+                z,
+            );
             let height = self.d.range(7.0, 12.0);
-            self.tree(at, height, if place == Place::MountainLake { 0.6 } else { 0.25 });
+            self.tree(
+                at,
+                height,
+                if place == Place::MountainLake {
+                    0.6
+                } else {
+                    0.25
+                },
+            );
         }
         if !bare && self.d.chance(0.22) {
             let side = if self.d.chance(0.5) { 1.0 } else { -1.0 };
             let (day, turned, seed) = (self.green(), self.autumn_hue(), self.d.bits());
             let (height, half) = (self.d.range(0.3, 0.5), self.d.range(0.7, 1.2));
-            self.out.push(Sprite { kind: Kind::Branch, x: 0.0, z: 2.0, y: self.d.range(-0.08, 0.12), height, half, seed, day, turned, side });
+            self.out.push(Sprite {
+                kind: Kind::Branch,
+                x: 0.0,
+                z: 2.0,
+                y: self.d.range(-0.08, 0.12),
+                height,
+                half,
+                seed,
+                day,
+                turned,
+                side,
+            });
         }
-        if matches!(place, Place::Hills | Place::Fields | Place::Town | Place::Coast) && self.d.chance(0.3) {
+        if matches!(
+            place,
+            Place::Hills | Place::Fields | Place::Town | Place::Coast
+        ) && self.d.chance(0.3)
+        {
             let z = self.d.range(5.0, 16.0);
             let x = self.d.range(-0.5, 0.5) * z;
-            let day = scale(mix3([0.16, 0.13, 0.10], [0.30, 0.28, 0.25], self.d.unit()), 1.0);
+            let day = scale(
+                mix3([0.16, 0.13, 0.10], [0.30, 0.28, 0.25], self.d.unit()),
+                1.0,
+            );
             let half = self.d.range(3.0, 9.0);
             self.put(Kind::Fence, (x, z), 1.15, half, day, day);
         }
@@ -222,10 +328,19 @@ impl Planter<'_> {
             let n = 1 + self.d.below(3);
             let (x, z) = self.spot(7.0, 45.0, 0.4);
             for i in 0..n {
-                let coat = [[0.30, 0.05, 0.04], [0.05, 0.08, 0.18], [0.35, 0.33, 0.30], [0.04, 0.04, 0.045], [0.28, 0.20, 0.05]][self.d.below(5)];
+                let coat = [
+                    [0.30, 0.05, 0.04],
+                    [0.05, 0.08, 0.18],
+                    [0.35, 0.33, 0.30],
+                    [0.04, 0.04, 0.045],
+                    [0.28, 0.20, 0.05],
+                ][self.d.below(5)];
                 let legs = scale([0.05, 0.055, 0.075], self.d.range(0.6, 1.8));
                 let height = self.d.range(1.5, 1.85);
-                let at = (x + 0.9 * i as f32 + 0.3 * self.d.bell(), z + 0.5 * self.d.bell());
+                let at = (
+                    x + 0.9 * i as f32 + 0.3 * self.d.bell(),
+                    z + 0.5 * self.d.bell(),
+                );
                 self.put(Kind::Person, at, height, 0.16, coat, legs);
             }
         }

@@ -48,7 +48,11 @@ impl Frame<'_> {
             let u = view.u((pixel as usize % self.width) as f32 + 0.5);
             view.ray(u, view.v(u, (pixel as usize / self.width) as f32 + 0.5))
         };
-        let things: Vec<V3> = self.things.iter().map(|f| shade::land(&f.what, &light, ray(f.pixel))).collect();
+        let things: Vec<V3> = self
+            .things
+            .iter()
+            .map(|f| shade::land(&f.what, &light, ray(f.pixel)))
+            .collect();
         let mut out = vec![[0.0f32; 3]; self.width * self.height];
         for f in &self.sky {
             out[f.pixel as usize] = light.sky(&f.what);
@@ -57,7 +61,8 @@ impl Frame<'_> {
             let p = &mut out[f.pixel as usize];
             *p = mix3(*p, shade::land(&f.what, &light, ray(f.pixel)), f.alpha);
         }
-        let direct = crate::maths::luma(light.sun_rgb) / (crate::maths::luma(light.sun_rgb) + crate::maths::luma(light.above));
+        let direct = crate::maths::luma(light.sun_rgb)
+            / (crate::maths::luma(light.sun_rgb) + crate::maths::luma(light.above));
         for f in &self.shadows {
             let p = &mut out[f.pixel as usize];
             let air = crate::maths::exp(-f.what * (light.fog + light.haze[1]));
@@ -65,7 +70,12 @@ impl Frame<'_> {
         }
         if !self.water.is_empty() {
             let mut above = out.clone();
-            for (f, c) in self.things.iter().zip(&things).filter(|(f, _)| f.what.dist > NEAR_BANK) {
+            for (f, c) in self
+                .things
+                .iter()
+                .zip(&things)
+                .filter(|(f, _)| f.what.dist > NEAR_BANK)
+            {
                 let p = &mut above[f.pixel as usize];
                 *p = mix3(*p, *c, f.alpha);
             }
@@ -98,10 +108,18 @@ impl Frame<'_> {
         }
         let mut above = out.clone();
         for f in self.things.iter().filter(|f| f.what.dist > NEAR_BANK) {
-            lay(&mut above, f.pixel, shade::touch(&f.what, attribute), f.alpha);
+            lay(
+                &mut above,
+                f.pixel,
+                shade::touch(&f.what, attribute),
+                f.alpha,
+            );
         }
         for f in &self.water {
-            let seen = f.what.source.map_or(0.0, |(x, y)| self.sample(&above, x, y)[0]);
+            let seen = f
+                .what
+                .source
+                .map_or(0.0, |(x, y)| self.sample(&above, x, y)[0]);
             lay(&mut out, f.pixel, (2.0 * seen).min(1.0), f.alpha);
         }
         for f in &self.things {
@@ -109,12 +127,15 @@ impl Frame<'_> {
         }
         photo::soften(self, &mut out);
         // A pixel of which a thirtieth may change shows it.
-        out.iter().map(|p| crate::maths::step(0.0, 0.25, p[0]).max((p[0] * 30.0).min(0.5))).collect()
+        out.iter()
+            .map(|p| crate::maths::step(0.0, 0.25, p[0]).max((p[0] * 30.0).min(0.5)))
+            .collect()
     }
 
     fn sample(&self, image: &[V3], x: f32, y: f32) -> V3 {
         let (w, h) = (self.width, self.height);
-        let (x, y) = ((x - 0.5).clamp(0.0, w as f32 - 1.001), (y - 0.5).clamp(0.0, h as f32 - 1.001));
+        let inside = |t: f32, n: usize| (t - 0.5).min(n as f32 - 1.001).max(0.0);
+        let (x, y) = (inside(x, w), inside(y, h));
         let (ix, iy) = (x as usize, y as usize);
         let (jx, jy) = ((ix + 1).min(w - 1), (iy + 1).min(h - 1));
         let (fx, fy) = (x - ix as f32, y - iy as f32);

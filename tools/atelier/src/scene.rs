@@ -29,8 +29,15 @@ pub enum Place {
 
 impl Place {
     /// All places.
-    pub const ALL: [Place; 7] =
-        [Place::MountainLake, Place::Hills, Place::Coast, Place::Fields, Place::Desert, Place::Forest, Place::Town];
+    pub const ALL: [Place; 7] = [
+        Place::MountainLake,
+        Place::Hills,
+        Place::Coast,
+        Place::Fields,
+        Place::Desert,
+        Place::Forest,
+        Place::Town,
+    ];
 
     /// The name on the command line and in stream headers.
     pub const fn name(self) -> &'static str {
@@ -60,10 +67,13 @@ impl fmt::Display for Place {
 impl FromStr for Place {
     type Err = String;
     fn from_str(s: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|p| p.name() == s).ok_or_else(|| {
-            let names = Self::ALL.map(Place::name).join(", ");
-            format!("place = {s}: must be one of {names} (try lake)")
-        })
+        Self::ALL
+            .into_iter()
+            .find(|p| p.name() == s)
+            .ok_or_else(|| {
+                let names = Self::ALL.map(Place::name).join(", ");
+                format!("place = {s}: must be one of {names} (try lake)")
+            })
     }
 }
 
@@ -176,10 +186,24 @@ impl Scene {
         let palette = palette(&mut Draw::new(seed, 2), place);
         let sky = sky(&mut Draw::new(seed, 3));
         let photo = photo(&mut Draw::new(seed, 4));
-        let mut scene = Self { seed, place, camera, land, palette, sky, photo, sprites: Vec::new() };
+        let mut scene = Self {
+            seed,
+            place,
+            camera,
+            land,
+            palette,
+            sky,
+            photo,
+            sprites: Vec::new(),
+        };
         // Stand on the ground, clear of every hump close by.
         let ground = (0..24)
-            .map(|i| scene.height((i % 3 - 1) as f32 * 3.0, i as f32 * 1.2, 1.0).max(0.0) - i as f32 * 0.06)
+            .map(|i| {
+                scene
+                    .height((i % 3 - 1) as f32 * 3.0, i as f32 * 1.2, 1.0)
+                    .max(0.0)
+                    - i as f32 * 0.06
+            })
             .fold(f32::MIN, f32::max);
         scene.camera.eye = scene.camera.rise + ground;
         scene.sprites = plants::place(&scene);
@@ -235,20 +259,90 @@ fn land(d: &mut Draw, place: Place, rise: f32) -> Land {
     };
     Land {
         seed: d.bits(),
-        near: pick(d, [(6.0, 40.0), (1.0, 2.0), (8.0, 40.0), (1.0, 2.0), (1.0, 2.0), (10.0, 45.0), (45.0, 110.0)]),
-        far: pick(d, [(250.0, 1400.0), (1.0, 2.0), (300.0, 2500.0), (1.0, 2.0), (1.0, 2.0), (60.0, 160.0), (200.0, 500.0)]),
-        amp: pick(d, [(350.0, 1300.0), (9.0, 34.0), (6.0, 60.0), (1.5, 6.0), (12.0, 48.0), (0.6, 3.0), (2.0, 14.0)]),
-        wave: pick(d, [(700.0, 1800.0), (120.0, 330.0), (120.0, 400.0), (200.0, 400.0), (90.0, 320.0), (40.0, 90.0), (150.0, 300.0)]),
+        near: pick(
+            d,
+            [
+                (6.0, 40.0),
+                (1.0, 2.0),
+                (8.0, 40.0),
+                (1.0, 2.0),
+                (1.0, 2.0),
+                (10.0, 45.0),
+                (45.0, 110.0),
+            ],
+        ),
+        far: pick(
+            d,
+            [
+                (250.0, 1400.0),
+                (1.0, 2.0),
+                (300.0, 2500.0),
+                (1.0, 2.0),
+                (1.0, 2.0),
+                (60.0, 160.0),
+                (200.0, 500.0),
+            ],
+        ),
+        amp: pick(
+            d,
+            [
+                (350.0, 1300.0),
+                (9.0, 34.0),
+                (6.0, 60.0),
+                (1.5, 6.0),
+                (12.0, 48.0),
+                (0.6, 3.0),
+                (2.0, 14.0),
+            ],
+        ),
+        wave: pick(
+            d,
+            [
+                (700.0, 1800.0),
+                (120.0, 330.0),
+                (120.0, 400.0),
+                (200.0, 400.0),
+                (90.0, 320.0),
+                (40.0, 90.0),
+                (150.0, 300.0),
+            ],
+        ),
         side: if d.chance(0.5) { 1.0 } else { -1.0 },
         slant: d.range(-0.5, 0.5),
         valley: d.bell() * 0.25,
-        ridge_z: pick(d, [(9e3, 1.2e4), (1500.0, 5000.0), (2500.0, 6000.0), (1500.0, 6000.0), (2500.0, 9000.0), (300.0, 1500.0), (900.0, 3500.0)]),
-        ridge_amp: pick(d, [(900.0, 2200.0), (80.0, 700.0), (40.0, 500.0), (40.0, 500.0), (20.0, 500.0), (30.0, 400.0), (80.0, 700.0)]),
+        ridge_z: pick(
+            d,
+            [
+                (9e3, 1.2e4),
+                (1500.0, 5000.0),
+                (2500.0, 6000.0),
+                (1500.0, 6000.0),
+                (2500.0, 9000.0),
+                (300.0, 1500.0),
+                (900.0, 3500.0),
+            ],
+        ),
+        ridge_amp: pick(
+            d,
+            [
+                (900.0, 2200.0),
+                (80.0, 700.0),
+                (40.0, 500.0),
+                (40.0, 500.0),
+                (20.0, 500.0),
+                (30.0, 400.0),
+                (80.0, 700.0),
+            ],
+        ),
         ridge_wave: d.log_range(900.0, 2600.0),
         rugged: d.unit(),
         woods: d.range(-0.35, 0.35),
         treeline: d.range(0.35, 0.8),
-        path: if d.chance(0.55) { d.log_range(0.8, 3.0) } else { 0.0 },
+        path: if d.chance(0.55) {
+            d.log_range(0.8, 3.0)
+        } else {
+            0.0
+        },
         turn: d.range(-0.6, 0.6),
         has_water: match place {
             MountainLake | Coast => true,
@@ -256,7 +350,18 @@ fn land(d: &mut Draw, place: Place, rise: f32) -> Land {
             _ => d.chance(0.0),
         },
         ripple: d.log_range(0.12, 1.0),
-        reach: pick(d, [(700.0, 1400.0), (250.0, 450.0), (160.0, 330.0), (200.0, 350.0), (110.0, 200.0), (45.0, 75.0), (200.0, 330.0)]) * (1.0 + 0.03 * rise),
+        reach: pick(
+            d,
+            [
+                (700.0, 1400.0),
+                (250.0, 450.0),
+                (160.0, 330.0),
+                (200.0, 350.0),
+                (110.0, 200.0),
+                (45.0, 75.0),
+                (200.0, 330.0),
+            ],
+        ) * (1.0 + 0.03 * rise),
     }
 }
 
@@ -291,15 +396,27 @@ fn sky(d: &mut Draw) -> SkySeed {
     let deep = d.unit();
     let hazy = d.unit();
     // The day's sun stands mostly behind the camera or to a side; the low one mostly in view.
-    let day_az = if d.chance(0.8) { d.range(65.0, 160.0) } else { d.range(20.0, 65.0) };
+    let day_az = if d.chance(0.8) {
+        d.range(65.0, 160.0)
+    } else {
+        d.range(20.0, 65.0)
+    };
     let day_az = if d.chance(0.5) { day_az } else { -day_az };
-    let low_az = if d.chance(0.75) { d.range(-24.0, 24.0) } else { d.range(30.0, 70.0) * day_az.signum() };
+    let low_az = if d.chance(0.75) {
+        d.range(-24.0, 24.0)
+    } else {
+        d.range(30.0, 70.0) * day_az.signum()
+    };
     SkySeed {
         seed: d.bits(),
         cover: d.range(-0.45, 0.30),
         cloud_scale: d.log_range(0.45, 1.6),
         stretch: d.log_range(0.65, 1.25),
-        cirrus: if d.chance(0.5) { d.range(0.1, 0.7) } else { 0.0 },
+        cirrus: if d.chance(0.5) {
+            d.range(0.1, 0.7)
+        } else {
+            0.0
+        },
         zenith: mix3([0.09, 0.21, 0.50], [0.20, 0.36, 0.62], deep),
         horizon: mix3([0.46, 0.62, 0.80], [0.74, 0.80, 0.85], hazy),
         sun: norm(toward(day_az, d.range(28.0, 62.0))),

@@ -46,7 +46,11 @@ pub(crate) struct Water {
 const WINDOW: V3 = [0.95, 0.56, 0.20];
 
 pub(crate) fn snow_cover(at: f32, amount: f32) -> f32 {
-    if amount <= 0.0 { 0.0 } else { step(at - 0.22, at + 0.22, amount * 1.2) }
+    if amount <= 0.0 {
+        0.0
+    } else {
+        step(at - 0.22, at + 0.22, amount * 1.2)
+    }
 }
 
 /// Light from a surface before the air between, and after it.
@@ -56,7 +60,11 @@ pub(crate) fn land(s: &Surface, l: &Light, dir: V3) -> V3 {
     let snow = snow_cover(s.snow_at, l.snow);
     let wet = l.rain * (1.0 - snow);
     albedo = scale(albedo, 1.0 - 0.42 * wet);
-    albedo = mix3(albedo, scale([0.535, 0.57, 0.62], s.snow_shade), 0.95 * snow);
+    albedo = mix3(
+        albedo,
+        scale([0.535, 0.57, 0.62], s.snow_shade),
+        0.95 * snow,
+    );
     let n = norm(mix3(s.n, [0.0, 1.0, 0.0], 0.15 * snow));
     let soft = mix(s.soft, 0.12, snow);
     let facing = ((dot(n, l.sun) + soft) / (1.0 + soft)).max(0.0);
@@ -80,16 +88,29 @@ pub(crate) fn land(s: &Surface, l: &Light, dir: V3) -> V3 {
 pub(crate) fn water(w: &Water, l: &Light, body: V3, mirrored: Option<V3>) -> V3 {
     let sky = l.sky(&w.sky);
     let sky = mirrored.unwrap_or(sky);
-    let depth = mul(body, add(scale(l.above, 1.6), scale(l.sun_rgb, 0.55 * l.sun[1].max(0.0))));
-    let bed = mul(scale(w.bed, 0.5), add(l.above, scale(l.sun_rgb, 0.7 * l.sun[1].max(0.0))));
+    let depth = mul(
+        body,
+        add(
+            scale(l.above, 1.6),
+            scale(l.sun_rgb, 0.55 * l.sun[1].max(0.0)),
+        ),
+    );
+    let bed = mul(
+        scale(w.bed, 0.5),
+        add(l.above, scale(l.sun_rgb, 0.7 * l.sun[1].max(0.0))),
+    );
     let inner = mix3(depth, bed, w.shallow);
     let mut c = mix3(inner, sky, w.fresnel);
     // Glitter of the sun or moon on the ripples.
     let half = norm(add(l.sun, scale(norm(w.dir), -1.0)));
     let tilt = norm([w.n[0] * 6.0, 1.0, w.n[2] * 3.0]);
-    let spark = pow(dot(half, tilt).max(0.0), 180.0) * l.disc + 0.25 * pow(dot(half, tilt).max(0.0), 90.0) * l.moon;
+    let spark = pow(dot(half, tilt).max(0.0), 180.0) * l.disc
+        + 0.25 * pow(dot(half, tilt).max(0.0), 90.0) * l.moon;
     c = add(c, scale(l.sun_rgb, 1.6 * spark));
-    let foam = mul([0.80, 0.82, 0.84], add(scale(l.sun_rgb, 0.45 * l.sun[1].max(0.15)), l.above));
+    let foam = mul(
+        [0.80, 0.82, 0.84],
+        add(scale(l.sun_rgb, 0.45 * l.sun[1].max(0.15)), l.above),
+    );
     c = mix3(c, foam, w.foam);
     let ruffled = mix3(c, scale(l.deck_rgb, 0.62), 0.30 * l.rain * w.fresnel);
     l.air(ruffled, w.dist, w.dir)

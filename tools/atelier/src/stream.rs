@@ -44,7 +44,11 @@ fn combination(d: &mut Draw, n: usize) -> Attributes {
     let mut a = Attributes::default();
     for _ in 0..n {
         let which = Attribute::ALL[d.below(7)];
-        a[which] = if d.chance(0.35) { 1.0 } else { d.range(0.2, 1.0) };
+        a[which] = if d.chance(0.35) {
+            1.0
+        } else {
+            d.range(0.2, 1.0)
+        };
     }
     if a.sunset > 0.4 && a.night > 0.4 {
         if d.chance(0.5) {
@@ -65,14 +69,22 @@ pub fn plan(seed: u64, plan: Plan) -> Vec<Attributes> {
     }
     let neutral = d.chance(0.6);
     let n = 1 + d.below(2);
-    let base = if neutral { Attributes::default() } else { combination(&mut d, n) };
+    let base = if neutral {
+        Attributes::default()
+    } else {
+        combination(&mut d, n)
+    };
     let mut all = vec![base];
     for a in Attribute::ALL {
         all.push(base.with(a, 1.0));
         all.push(base.with(a, d.range(0.1, 0.9)));
     }
     let other = combination(&mut d, 2);
-    all.push(if neutral { other } else { Attributes::default() });
+    all.push(if neutral {
+        other
+    } else {
+        Attributes::default()
+    });
     all
 }
 
@@ -81,8 +93,11 @@ pub fn record(seed: u64, request: &Request) -> Vec<u8> {
     let scene = Scene::from_seed(seed);
     let frame = Frame::new(&scene, request.width, request.height);
     let all = plan(seed, request.plan);
-    let captions: Vec<String> =
-        all.iter().enumerate().map(|(i, a)| scene.caption(a, seed.wrapping_mul(64).wrapping_add(i as u64))).collect();
+    let captions: Vec<String> = all
+        .iter()
+        .enumerate()
+        .map(|(i, a)| scene.caption(a, seed.wrapping_mul(64).wrapping_add(i as u64)))
+        .collect();
     let header = serde_json::json!({
         "seed": seed, "place": scene.place().name(), "n": all.len(), "w": frame.width, "h": frame.height,
         "attrs": all.iter().map(Attributes::values).collect::<Vec<_>>(), "captions": captions,
@@ -105,7 +120,10 @@ pub fn write(request: &Request, out: &mut dyn Write) -> io::Result<()> {
     while done < request.count {
         let n = batch.min(request.count - done);
         let first = request.first_seed.wrapping_add(done);
-        let records: Vec<Vec<u8>> = (0..n).into_par_iter().map(|i| record(first.wrapping_add(i), request)).collect();
+        let records: Vec<Vec<u8>> = (0..n)
+            .into_par_iter()
+            .map(|i| record(first.wrapping_add(i), request))
+            .collect();
         for r in records {
             match out.write_all(&r) {
                 Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(()),

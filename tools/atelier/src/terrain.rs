@@ -21,17 +21,33 @@ impl Scene {
             }
             Place::Hills => {
                 let rise = z / (z + 220.0);
-                let h = l.amp * (0.3 + rise) * swell(l.wave, 6) + bumps + 0.02 * z * step(50.0, 900.0, z);
-                if l.has_water { h + 2.0 - 6.0 * step(60.0, 120.0, z) * step(420.0, 200.0, z) } else { h + 40.0 }
+                let h = l.amp * (0.3 + rise) * swell(l.wave, 6)
+                    + bumps
+                    + 0.02 * z * step(50.0, 900.0, z);
+                if l.has_water {
+                    h + 2.0 - 6.0 * step(60.0, 120.0, z) * step(420.0, 200.0, z)
+                } else {
+                    h + 40.0
+                }
             }
-            Place::Coast => self.coast(x, z, fp) ,
+            Place::Coast => self.coast(x, z, fp),
             Place::Fields => {
                 let h = l.amp * swell(l.wave, 4) + bumps * 0.5;
-                if l.has_water { h + 3.0 - 5.5 * step(70.0, 110.0, z) * step(240.0, 170.0, z) } else { h + 20.0 }
+                if l.has_water {
+                    h + 3.0 - 5.5 * step(70.0, 110.0, z) * step(240.0, 170.0, z)
+                } else {
+                    h + 20.0
+                }
             }
             Place::Desert => 30.0 + self.dunes(x, z, fp) + bumps * 0.25,
-            Place::Forest => 20.0 + l.amp * swell(l.wave, 4) + bumps + 0.06 * l.rugged * (z - 40.0).max(0.0),
-            Place::Town => 30.0 + l.amp * swell(l.wave, 4) + bumps * 0.4 + 0.03 * l.rugged * (z - l.near).max(0.0),
+            Place::Forest => {
+                20.0 + l.amp * swell(l.wave, 4) + bumps + 0.06 * l.rugged * (z - 40.0).max(0.0)
+            }
+            Place::Town => {
+                30.0 + l.amp * swell(l.wave, 4)
+                    + bumps * 0.4
+                    + 0.03 * l.rugged * (z - l.near).max(0.0)
+            }
         };
         let ridge = step(l.ridge_z * 0.7, l.ridge_z * 1.9, z);
         if ridge > 0.0 && (self.place() != Place::Coast || h > -1.5) {
@@ -61,20 +77,33 @@ impl Scene {
     /// Signed distance into the land from the coastline.
     fn inland(&self, x: f32, z: f32) -> f32 {
         let l = &self.land;
-        let line = 0.55 * z * l.slant - 0.12 * z + 30.0 * noise(z / 90.0, 4.2, l.seed ^ 7) * (z / (z + 60.0)) + 26.0 * noise(z / 310.0, 1.2, l.seed ^ 8);
-        l.side * x - line * 0.8 + l.near * 0.1 - 0.10 * z + 6.0 * noise(x / 15.0, z / 15.0, l.seed ^ 2)
+        let line = 0.55 * z * l.slant - 0.12 * z
+            + 30.0 * noise(z / 90.0, 4.2, l.seed ^ 7) * (z / (z + 60.0))
+            + 26.0 * noise(z / 310.0, 1.2, l.seed ^ 8);
+        l.side * x - line * 0.8 + l.near * 0.1 - 0.10 * z
+            + 6.0 * noise(x / 15.0, z / 15.0, l.seed ^ 2)
     }
 
     fn coast(&self, x: f32, z: f32, fp: f32) -> f32 {
         let l = &self.land;
         let d = self.inland(x, z);
         let beach = (d * 0.08).clamp(-3.0, 2.0);
-        let cliff = l.amp * step(25.0, 70.0, d) * (0.55 + 0.6 * fbm(x / l.wave, z / l.wave, l.seed, 6, 0.5, fp / l.wave));
-        let crag = 0.25 * l.amp * step(18.0, 45.0, d) * step(120.0, 60.0, d) * fbm(x / 25.0, z / 25.0, l.seed ^ 3, 5, 0.55, fp / 25.0);
+        let cliff = l.amp
+            * step(25.0, 70.0, d)
+            * (0.55 + 0.6 * fbm(x / l.wave, z / l.wave, l.seed, 6, 0.5, fp / l.wave));
+        let crag = 0.25
+            * l.amp
+            * step(18.0, 45.0, d)
+            * step(120.0, 60.0, d)
+            * fbm(x / 25.0, z / 25.0, l.seed ^ 3, 5, 0.55, fp / 25.0);
         // Headlands and islands stand far out.
         let w = l.far * 0.5;
         let isle = fbm(x / w, z / w, l.seed ^ 11, 6, 0.45, fp / w) - 0.28;
-        let isle = mix(-3.0, isle.max(-0.05) * l.amp * 6.0, step(l.far * 0.5, l.far, z));
+        let isle = mix(
+            -3.0,
+            isle.max(-0.05) * l.amp * 6.0,
+            step(l.far * 0.5, l.far, z),
+        );
         let dune = 0.35 * step(4.0, 20.0, d) * fbm(x / 9.0, z / 9.0, l.seed ^ 5, 4, 0.5, fp / 9.0);
         (beach + cliff + crag + dune).max(isle)
     }
@@ -87,8 +116,19 @@ impl Scene {
         let warp = 0.5 * noise(p / w * 0.7, q / w * 0.7, l.seed ^ 1);
         let n = noise(p / w * 0.6 + warp, q / w * 1.2 + warp, l.seed);
         let crest = 1.0 - (n * n + 0.0016).sqrt() * 1.5;
-        let small = fbm(p / w * 2.3 + warp, q / w * 4.0, l.seed ^ 2, 3, 0.4, fp / w * 4.0);
-        l.amp * (0.10 + 2.3 * z / (z + 320.0)) * (crest * crest.abs() * 1.3 + 0.13 * small + 0.4 * noise(x / w / 4.0, z / w / 4.0, l.seed ^ 3))
+        let small = fbm(
+            p / w * 2.3 + warp,
+            q / w * 4.0,
+            l.seed ^ 2,
+            3,
+            0.4,
+            fp / w * 4.0,
+        );
+        l.amp
+            * (0.10 + 2.3 * z / (z + 320.0))
+            * (crest * crest.abs() * 1.3
+                + 0.13 * small
+                + 0.4 * noise(x / w / 4.0, z / w / 4.0, l.seed ^ 3))
     }
 
     /// How wooded the slope is, 0..1.
@@ -97,8 +137,12 @@ impl Scene {
         let patch = 0.8 * fbm(x / 260.0, z / 260.0, l.seed ^ 21, 4, 0.55, 6.0 / 260.0) + l.woods;
         match self.place() {
             Place::MountainLake => {
-                let line = l.treeline * l.amp * (1.0 + 0.35 * noise(x / 210.0, z / 210.0, l.seed ^ 22));
-                step(0.5, 3.0, h) * step(line * 1.15, line * 0.75, h) * step(-0.55, -0.25, patch) * step(60.0, 160.0, z)
+                let line =
+                    l.treeline * l.amp * (1.0 + 0.35 * noise(x / 210.0, z / 210.0, l.seed ^ 22));
+                step(0.5, 3.0, h)
+                    * step(line * 1.15, line * 0.75, h)
+                    * step(-0.55, -0.25, patch)
+                    * step(60.0, 160.0, z)
             }
             Place::Desert => 0.0,
             Place::Coast => step(0.05, 0.3, patch) * step(3.0, 8.0, h) * 0.9,
@@ -112,7 +156,11 @@ impl Scene {
             return 0.0;
         }
         let w = self.woodedness(x, z, h);
-        if w <= 0.0 { 0.0 } else { w * (5.0 + 6.0 * fbm(x / 13.0, z / 13.0, self.land.seed ^ 23, 3, 0.6, fp / 13.0)) }
+        if w <= 0.0 {
+            0.0
+        } else {
+            w * (5.0 + 6.0 * fbm(x / 13.0, z / 13.0, self.land.seed ^ 23, 3, 0.6, fp / 13.0))
+        }
     }
 
     /// What lies at (x, z) of height `y`: `dist` its depth, `unit_px` the picture's mean side in pixels.
@@ -121,7 +169,8 @@ impl Scene {
         let s = l.seed;
         // A slope over less than two pixels would be noise in the light.
         let across = dist / (self.camera.focal * unit_px);
-        let e = (across * 1.6 * (dist / self.camera.rise.max(1.0)).clamp(1.0, 7.0).sqrt()).max(0.15);
+        let e =
+            (across * 1.6 * (dist / self.camera.rise.max(1.0)).clamp(1.0, 7.0).sqrt()).max(0.15);
         let h0 = self.height(x, z, e);
         let (hx, hz) = (self.height(x + e, z, e), self.height(x, z + e, e));
         let n = crate::maths::norm([h0 - hx, e, h0 - hz]);
@@ -132,12 +181,29 @@ impl Scene {
         // Blades stand up: their texture is as fine upwards in the picture as sideways, at any distance.
         let fine = {
             let f = self.camera.focal;
-            upright(f * x / z, f * (y - self.camera.eye) / z, s ^ 32, 1.0 * f / z, 0.82, 0.85 / unit_px)
+            upright(
+                f * x / z,
+                f * (y - self.camera.eye) / z,
+                s ^ 32,
+                1.0 * f / z,
+                0.82,
+                0.85 / unit_px,
+            )
         };
         let coarse = fbm(x / 9.0, z / 9.0, s ^ 33, 5, 0.6, fp / 9.0);
         let grass_mix = (0.42 + 0.55 * patch + 0.25 * fine).clamp(0.0, 1.0);
-        let mut day = scale(mix3(p.grass, p.dry, grass_mix), 1.0 + 0.38 * fine + 0.15 * coarse);
-        let straw = scale(mix3([0.24, 0.165, 0.055], [0.20, 0.105, 0.035], (0.5 + patch).clamp(0.0, 1.0)), 1.0 + 0.38 * fine + 0.15 * coarse);
+        let mut day = scale(
+            mix3(p.grass, p.dry, grass_mix),
+            1.0 + 0.38 * fine + 0.15 * coarse,
+        );
+        let straw = scale(
+            mix3(
+                [0.24, 0.165, 0.055],
+                [0.20, 0.105, 0.035],
+                (0.5 + patch).clamp(0.0, 1.0),
+            ),
+            1.0 + 0.38 * fine + 0.15 * coarse,
+        );
         let mut turned = mix3(day, straw, 0.8);
         let mut veg = 1.0f32;
         let mut wet = 0.35 + 0.4 * step(0.1, 0.45, coarse + 0.3 * patch);
@@ -155,10 +221,19 @@ impl Scene {
                 turned = t;
             }
             Place::Desert => {
-                let ripple = sin((x * 0.8 + z * 0.6 + 0.8 * coarse) * 12.0 + 4.0 * patch) * (0.10 * step(0.5, 0.1, fp));
+                let ripple = sin((x * 0.8 + z * 0.6 + 0.8 * coarse) * 12.0 + 4.0 * patch)
+                    * (0.10 * step(0.5, 0.1, fp));
                 let sand = scale(p.sand, 1.0 + 0.09 * coarse + 0.07 * fine + ripple);
-                let tufts = step(-0.22, 0.30, coarse + 0.8 * patch + 0.45 * fine + 0.25 * l.woods) * 0.85 * step(0.78, 0.93, n[1]);
-                let scrub = scale(mix3([0.115, 0.135, 0.055], p.dry, (0.3 + patch).clamp(0.0, 0.7)), 1.0 + 0.5 * fine);
+                let tufts = step(
+                    -0.22,
+                    0.30,
+                    coarse + 0.8 * patch + 0.45 * fine + 0.25 * l.woods,
+                ) * 0.85
+                    * step(0.78, 0.93, n[1]);
+                let scrub = scale(
+                    mix3([0.115, 0.135, 0.055], p.dry, (0.3 + patch).clamp(0.0, 0.7)),
+                    1.0 + 0.5 * fine,
+                );
                 day = mix3(sand, scrub, tufts);
                 turned = mix3(sand, scale([0.26, 0.11, 0.03], 1.0 + 0.5 * fine), tufts);
                 veg = tufts;
@@ -166,9 +241,13 @@ impl Scene {
             }
             Place::Coast => {
                 let d = self.inland(x, z);
-                let sand = step(1.35 + 0.9 * coarse, 0.75 + 0.9 * coarse, y) * step(26.0, 12.0, d + 9.0 * patch);
+                let sand = step(1.35 + 0.9 * coarse, 0.75 + 0.9 * coarse, y)
+                    * step(26.0, 12.0, d + 9.0 * patch);
                 let damp = step(0.5, 0.05, y + 0.1 * coarse);
-                let c = scale(p.sand, (1.0 + 0.08 * coarse + 0.12 * fine) * (1.0 - 0.45 * damp));
+                let c = scale(
+                    p.sand,
+                    (1.0 + 0.08 * coarse + 0.12 * fine) * (1.0 - 0.45 * damp),
+                );
                 cover(sand, c, &mut day, &mut turned);
                 veg *= 1.0 - sand;
                 wet = mix(wet, 0.35 + 0.5 * damp, sand);
@@ -176,17 +255,34 @@ impl Scene {
             Place::Forest => {
                 let litter = step(-0.15, 0.35, coarse + 0.6 * patch + l.woods);
                 let floor = scale([0.085, 0.062, 0.038], 1.0 + 0.5 * fine + 0.2 * coarse);
-                let leaves = scale(mix3(p.leaf_turn, [0.30, 0.17, 0.04], (0.5 + 0.8 * fine).clamp(0.0, 1.0)), 0.62 + 0.35 * fine);
+                let leaves = scale(
+                    mix3(
+                        p.leaf_turn,
+                        [0.30, 0.17, 0.04],
+                        (0.5 + 0.8 * fine).clamp(0.0, 1.0),
+                    ),
+                    0.62 + 0.35 * fine,
+                );
                 day = mix3(day, floor, litter);
                 turned = mix3(straw, leaves, 0.35 + 0.6 * litter);
             }
             _ => {}
         }
-        if l.path > 0.0 && matches!(place, Place::Hills | Place::Fields | Place::Forest | Place::Town) {
-            let centre = l.turn * 9.0 + 0.05 * l.turn * z + 7.0 * noise(z / 45.0, 8.8, s ^ 41) * (z / (z + 20.0));
+        if l.path > 0.0
+            && matches!(
+                place,
+                Place::Hills | Place::Fields | Place::Forest | Place::Town
+            )
+        {
+            let centre = l.turn * 9.0
+                + 0.05 * l.turn * z
+                + 7.0 * noise(z / 45.0, 8.8, s ^ 41) * (z / (z + 20.0));
             let off = (x - centre).abs() + 0.35 * coarse;
             let m = step(l.path, l.path * 0.6, off) * step(160.0, 90.0, z);
-            let c = scale(mix3([0.26, 0.21, 0.15], p.rock, 0.4), 1.0 + 0.2 * fine + 0.1 * coarse);
+            let c = scale(
+                mix3([0.26, 0.21, 0.15], p.rock, 0.4),
+                1.0 + 0.2 * fine + 0.1 * coarse,
+            );
             cover(m, c, &mut day, &mut turned);
             veg *= 1.0 - m;
             wet = mix(wet, 0.9, m);
@@ -195,9 +291,19 @@ impl Scene {
         if wood > 0.0 {
             let tree = fbm(x / 11.0, z / 11.0, s ^ 23, 5, 0.65, fp / 11.0);
             let kind = fbm(x / 90.0, z / 90.0, s ^ 24, 4, 0.6, fp / 90.0);
-            let green = scale(mix3(p.wood, scale(p.grass, 0.55), (0.4 + kind).clamp(0.0, 1.0)), 1.0 + 0.55 * tree);
+            let green = scale(
+                mix3(p.wood, scale(p.grass, 0.55), (0.4 + kind).clamp(0.0, 1.0)),
+                1.0 + 0.55 * tree,
+            );
             let conifer = step(-0.1, 0.35, -kind + 0.3 * tree - 0.1);
-            let leaf = scale(mix3(p.leaf_turn, [0.32, 0.24, 0.04], (0.5 + 1.2 * tree).clamp(0.0, 1.0)), 0.6 + 0.35 * tree);
+            let leaf = scale(
+                mix3(
+                    p.leaf_turn,
+                    [0.32, 0.24, 0.04],
+                    (0.5 + 1.2 * tree).clamp(0.0, 1.0),
+                ),
+                0.6 + 0.35 * tree,
+            );
             day = mix3(day, green, wood);
             turned = mix3(turned, mix3(leaf, green, 0.55 * conifer), wood);
             ao *= 1.0 - wood * (0.22 - 0.25 * tree).clamp(0.0, 0.6);
@@ -207,11 +313,26 @@ impl Scene {
         }
         let steep = 1.0 - n[1];
         let strata = fbm(x / 60.0 + y / 35.0, y / 14.0, s ^ 51, 6, 0.6, fp / 14.0);
-        let high = if place == Place::MountainLake { step(l.treeline * l.amp * 0.9, l.treeline * l.amp * 1.6, y + 60.0 * coarse + 90.0 * patch) } else { 0.0 };
-        let rock = step(0.22, 0.42, steep + 0.09 * strata + 0.05 * coarse).max(high * (0.75 + 0.25 * step(-0.2, 0.2, strata))) * (1.0 - 0.85 * wood * (1.0 - step(0.45, 0.65, steep)));
+        let high = if place == Place::MountainLake {
+            step(
+                l.treeline * l.amp * 0.9,
+                l.treeline * l.amp * 1.6,
+                y + 60.0 * coarse + 90.0 * patch,
+            )
+        } else {
+            0.0
+        };
+        let rock = step(0.22, 0.42, steep + 0.09 * strata + 0.05 * coarse)
+            .max(high * (0.75 + 0.25 * step(-0.2, 0.2, strata)))
+            * (1.0 - 0.85 * wood * (1.0 - step(0.45, 0.65, steep)));
         let rock = if place == Place::Desert { 0.0 } else { rock };
         if rock > 0.0 {
-            cover(rock, scale(p.rock, 1.0 + 0.30 * strata + 0.15 * coarse), &mut day, &mut turned);
+            cover(
+                rock,
+                scale(p.rock, 1.0 + 0.30 * strata + 0.15 * coarse),
+                &mut day,
+                &mut turned,
+            );
             veg *= 1.0 - 0.9 * rock;
             ao *= 1.0 + 0.15 * strata * rock;
             wet *= 1.0 - 0.5 * rock;
@@ -222,7 +343,9 @@ impl Scene {
             cover(rim, c, &mut day, &mut turned);
             veg *= 1.0 - rim;
         }
-        let snow_at = 0.50 + 0.30 * coarse + 0.14 * fine + 0.25 * wood + 0.75 * (steep - 0.18).max(0.0) - 0.06 * patch;
+        let snow_at =
+            0.50 + 0.30 * coarse + 0.14 * fine + 0.25 * wood + 0.75 * (steep - 0.18).max(0.0)
+                - 0.06 * patch;
         Surface {
             dist,
             pos: [x, y, z],
@@ -246,7 +369,8 @@ impl Scene {
         let (ca, cb) = ((a / 85.0).floor() as i32, (b / 140.0).floor() as i32);
         let pick = unit(ca, cb, l.seed ^ 62);
         let level = 0.85 + 0.3 * unit(ca, cb, l.seed ^ 63);
-        let rows = sin(if pick < 0.5 { a } else { a * 0.7 + b * 0.7 } * 4.2) * 0.09 * step(1.6, 0.5, fp);
+        let rows =
+            sin(if pick < 0.5 { a } else { a * 0.7 + b * 0.7 } * 4.2) * 0.09 * step(1.6, 0.5, fp);
         let blotch = fbm(x / 14.0, z / 14.0, l.seed ^ 64, 6, 0.62, fp / 14.0);
         let (day, fall): (V3, V3) = if pick < 0.30 {
             ([0.34, 0.25, 0.085], [0.20, 0.14, 0.07])
@@ -260,10 +384,20 @@ impl Scene {
             ([0.31, 0.27, 0.075], [0.24, 0.18, 0.06])
         };
         let k = level * (1.0 + rows + 0.22 * blotch + 0.25 * fine);
-        let edge = ((a / 85.0 - ca as f32).min(1.0 - (a / 85.0 - ca as f32)) * 85.0).min((b / 140.0 - cb as f32).min(1.0 - (b / 140.0 - cb as f32)) * 140.0);
-        let hedge = step(2.2, 0.9, edge + 1.2 * blotch) * step(25.0, 70.0, z) * if unit(ca, cb, l.seed ^ 65) < 0.7 { 0.9 } else { 0.3 };
+        let edge = ((a / 85.0 - ca as f32).min(1.0 - (a / 85.0 - ca as f32)) * 85.0)
+            .min((b / 140.0 - cb as f32).min(1.0 - (b / 140.0 - cb as f32)) * 140.0);
+        let hedge = step(2.2, 0.9, edge + 1.2 * blotch)
+            * step(25.0, 70.0, z)
+            * if unit(ca, cb, l.seed ^ 65) < 0.7 {
+                0.9
+            } else {
+                0.3
+            };
         let dark = scale(p.wood, 1.0 + 0.5 * fine);
         let rust = scale(p.leaf_turn, 0.6 + 0.3 * fine);
-        (add(scale(day, k * (1.0 - hedge)), scale(dark, hedge)), add(scale(fall, k * (1.0 - hedge)), scale(rust, hedge)))
+        (
+            add(scale(day, k * (1.0 - hedge)), scale(dark, hedge)),
+            add(scale(fall, k * (1.0 - hedge)), scale(rust, hedge)),
+        )
     }
 }
