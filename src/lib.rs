@@ -6,13 +6,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod attribute;
-mod diffusion;
+pub mod diffusion;
 mod engine;
 mod error;
 mod fields;
 pub mod job;
 pub mod layer;
 mod limits;
+pub mod method;
 pub mod model;
 pub mod nn;
 mod params;
