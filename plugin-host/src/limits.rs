@@ -1,0 +1,31 @@
+//! Every bound on what a file may ask of this process, with the attack that it stops.
+
+/// Bytes of an input file: larger ones are no pictures that this program can hold.
+pub const FILE_BYTES: u64 = 4 << 30;
+
+/// Pixels of one picture: a PNG of a few kilobytes can claim 2³¹ × 2³¹.
+pub const PIXELS: u64 = 1 << 28;
+
+/// Bytes of one decoded picture, which also bounds what decoders may allocate.
+pub const PICTURE_BYTES: u64 = 4 << 30;
+
+/// Unpacked bytes of a whole OpenRaster archive that are read: zip packs 1000 to 1.
+pub const ARCHIVE_BYTES: u64 = 8 << 30;
+
+/// Entries of an archive: each costs memory before anything is read.
+pub const ARCHIVE_ENTRIES: usize = 65_536;
+
+/// Bytes of `stack.xml`.
+pub const STACK_BYTES: u64 = 16 << 20;
+
+/// Nesting of layer groups: the merged picture is made by recursion.
+pub const GROUP_DEPTH: usize = 64;
+
+/// Layers and groups of one document.
+pub const LAYERS: usize = 10_000;
+
+/// Bytes of a recipe, on its own or in a picture's metadata.
+pub const RECIPE_BYTES: u64 = 1 << 20;
+
+/// Bytes of an XMP packet that are kept.
+pub const XMP_BYTES: usize = 16 << 20;
