@@ -347,8 +347,7 @@ impl<'a> Frame<'a> {
         let shift = 0.05 * rough * cross;
         let mut source = None;
         let first = depths.iter().position(|&d| d > z).unwrap_or(depths.len());
-        for k in first..depths.len() {
-            let (d, h) = (depths[k], profile.heights[k]);
+        for (&d, &h) in depths.iter().zip(&profile.heights).skip(first) {
             let ray = up * (d - z);
             if h > ray {
                 let vv = view.focal * (ray - view.eye) / d;

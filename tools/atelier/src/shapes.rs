@@ -367,8 +367,8 @@ impl Sprite {
             let (ix, iy) = (cx.floor(), cy.floor());
             let (fx, fy) = ((cx - ix - 0.5).abs(), (cy - iy - 0.55).abs());
             let d = (0.22 - fx).min(0.28 - fy) * 0.25;
-            let pane = Self::cut(d, fp)
-                * step(0.06, 0.02, ((u - split) * unitw).abs() * -1.0 + 0.06 - 0.02);
+            let pane =
+                Self::cut(d, fp) * step(0.06, 0.02, -((u - split) * unitw).abs() + 0.06 - 0.02);
             day = mix3(day, [0.045, 0.055, 0.07], pane * 0.85);
             if unit(ix as i32, iy as i32, s ^ 6) < 0.62 {
                 glow = pane * (0.6 + 0.5 * unit(ix as i32, iy as i32, s ^ 7));
