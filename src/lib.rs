@@ -16,9 +16,11 @@ mod limits;
 pub mod method;
 pub mod model;
 pub mod nn;
-mod params;
 mod recipe;
 pub mod weights;
+
+/// This library's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub use diffusion::Latent;
 pub use engine::{Edit, Engine, EngineOptions, ModelChoice, Request};

@@ -220,16 +220,12 @@ pub(crate) static RADIUS: Parameter = Parameter {
 
 pub(crate) static EPSILON: Parameter = Parameter {
     id: "epsilon",
-    kind: Kind::Number {
-        min: 1e-8,
-        max: 1e3,
-        default: None,
-    },
-    unit: "",
+    kind: Kind::Number { min: 1e-8, max: 1e3, default: None },
+    unit: "squared colour, 0..=1",
     group: Group::Compositing,
     advanced: true,
     help: "Ridge of the fit towards no change: large gives the plain difference, small a local colour transfer.",
-    suggestion: "0.001",
+    suggestion: "0.00025",
 };
 
 /// All of them, in the order of a dialog.

@@ -26,10 +26,10 @@
 //!
 //! [composite]                      # optional
 //! radius = 8
-//! epsilon = 0.001
+//! epsilon = 0.00025
 //!
 //! [learned]                        # optional, instead of t_star and d
-//! times = [981, 961, 941]
+//! times = [0.98, 0.5, 0.02]       # shares of the noise range that are left, falling
 //! lambda = [0.0, 0.4, 1.1]
 //! ```
 
@@ -319,9 +319,9 @@ fn tuning(origin: &str, fields: &Fields<'_>) -> Result<(Tuning, f32, f32)> {
     };
     let (least, most) = range(origin, &edit)?;
     let tuning = Tuning {
-        t_star: number(origin, &edit, "t_star", 0.0, 1.0, 0.0)?,
+        t_star: number(origin, &edit, "t_star", 0.0, 0.95, 0.0)?,
         d: number(origin, &edit, "d", -1.0, 1.0, 0.0)?,
-        scale: number(origin, &edit, "scale", 0.01, 10.0, 1.0)?,
+        scale: number(origin, &edit, "scale", 0.05, 2.0, 1.0)?,
         steps: small(origin, &edit, &params::STEPS)?,
         guidance: float(origin, &edit, &params::GUIDANCE)?,
         residuals,
@@ -384,10 +384,7 @@ fn learned(origin: &str, fields: &Fields<'_>) -> Result<Option<Learned>> {
         };
         list.iter().map(one).collect()
     };
-    let (times, lambda) = (
-        numbers("times", 0.0, 1000.0)?,
-        numbers("lambda", -10.0, 10.0)?,
-    );
+    let (times, lambda) = (numbers("times", 1e-4, 1.0)?, numbers("lambda", -2.0, 2.0)?);
     if times.len() != lambda.len() {
         let shown = format!("{} numbers", lambda.len());
         return Err(refuse(

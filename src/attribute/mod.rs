@@ -73,7 +73,7 @@ pub(crate) struct Wording {
 /// How strength becomes λ, and how to sample. Absent values are the recipe's or the model's.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Tuning {
-    /// The share of the noise range, from pure noise down, that keeps the neutral prompt (0..=1).
+    /// The share of the noise range, from pure noise down, that keeps the neutral prompt (0..=0.95).
     /// A noise level and not a number of steps: the same on every grid.
     pub t_star: f32,
     /// Extrapolation: λ is 1 − d after t* (−1..=1; Wu et al. use 0 to −0.2).
@@ -108,7 +108,7 @@ pub(crate) struct Composite {
     pub epsilon: Option<f32>,
 }
 
-/// λ at times of the training schedule (0..=1000), times falling; read between by interpolation.
+/// λ at shares of the training schedule that are left, (t + 1)/T in 0..=1, falling; interpolated.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Learned {
     /// Times, falling.
@@ -130,7 +130,11 @@ impl Attribute {
 
 impl Wording {
     /// `template` with `scene` (or the attribute's own, when `None`) in the place of `{scene}`.
+    ///
+    /// A scene that already begins like the neutral prompt ("a photo of hills") is not told twice.
     pub fn fill(&self, template: &str, scene: Option<&str>) -> String {
-        template.replace("{scene}", scene.unwrap_or(&self.scene))
+        let scene = scene.unwrap_or(&self.scene).trim();
+        let lead = self.neutral.split("{scene}").next().unwrap_or_default();
+        template.replace("{scene}", scene.strip_prefix(lead).unwrap_or(scene))
     }
 }

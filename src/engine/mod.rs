@@ -7,13 +7,34 @@
 //! does the slow work on that patch; [`Edit::render`] then applies the change to any rectangle of
 //! the host's own pixels, in any order, from several threads.
 
+mod cache;
+mod net;
+mod plan;
+mod report;
+mod run;
+
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use once_cell::sync::OnceCell;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use semblance_kernels::{CpuPath, FpScope};
+use serde_json::json;
+
+use self::cache::Cache;
+use self::plan::Plan;
+use self::report::Report;
+use crate::attribute::{Catalogue, ModelId};
+use crate::diffusion::Schedule;
 use crate::error::{Code, Error, Result};
-use crate::job::Control;
-use crate::layer::{LayerView, LayerViewMut, MaskView, Rect, Tally};
+use crate::job::{Control, Forecast, Limit, Phase, available};
+use crate::layer::{Change, LayerView, LayerViewMut, MaskView, Patch, Placement, Rect, Tally, render, render_in_place};
+use crate::model::family::{Outline, Pipeline};
+use crate::params;
 use crate::recipe::Recipe;
+use crate::weights::ModelSource;
 
 /// Where the weights are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +51,9 @@ pub enum ModelChoice {
 pub struct EngineOptions {
     /// Which model.
     pub model: ModelChoice,
-    /// Worker threads; all cores when absent.
+    /// Worker threads, 1..=256; all cores when absent. candle splits its matrix products by the
+    /// machine's cores whatever this says, but computes the pieces in this pool: the number bounds
+    /// the threads and changes no byte.
     pub threads: Option<NonZeroUsize>,
     /// Bytes that a job may use; the machine's free memory when absent.
     pub memory_limit: Option<u64>,
@@ -38,95 +61,307 @@ pub struct EngineOptions {
     pub attribute_folders: Vec<PathBuf>,
 }
 
-/// A model with its attributes; shared freely between threads.
-#[derive(Clone, Debug)]
-pub struct Engine {}
+/// Most worker threads. Stops: an option that exhausts the process's threads.
+const MAX_THREADS: usize = 256;
+
+/// A model with its attributes; shared freely between threads: clones are one engine.
+///
+/// Makes no thread and reads no weights before it must. Any number of calls may run at once; each
+/// uses the engine's one thread pool.
+#[derive(Clone)]
+pub struct Engine(Arc<Shared>);
+
+/// What the clones of an engine share.
+struct Shared {
+    source: ModelSource,
+    outline: Outline,
+    schedule: Arc<Schedule>,
+    catalogue: Catalogue,
+    cpu_path: String,
+    threads: NonZeroUsize,
+    memory_limit: Option<u64>,
+    pool: OnceCell<Arc<ThreadPool>>,
+    model: OnceCell<Arc<Pipeline>>,
+    cache: Cache,
+}
 
 /// A layer's patch at the model's size and what to do to it; holds nothing of the host's buffer.
 #[derive(Debug)]
-pub struct Request {}
+pub struct Request {
+    plan: Plan,
+    patch: Patch,
+    schedule: Arc<Schedule>,
+    forecast: Forecast,
+}
 
 /// A finished edit, kept at the model's size and rendered onto host pixels on demand.
 #[derive(Debug)]
-pub struct Edit {}
+pub struct Edit {
+    change: Change,
+    placement: Placement,
+    extent: Rect,
+    recipe: Recipe,
+    report: Report,
+    pool: Arc<ThreadPool>,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("source", &self.0.source).finish_non_exhaustive()
+    }
+}
 
 impl Engine {
-    /// Checks the options; reads no weights yet.
-    pub fn new(_options: EngineOptions) -> Result<Self> {
-        Err(Error::new(Code::Unsupported, "not yet"))
+    /// Checks the options and the model's configuration; reads no weights yet and starts no thread.
+    ///
+    /// Errors: [`Code::ModelNotFound`], [`Code::InvalidModel`], [`Code::UnsupportedModel`] for the
+    /// model, [`Code::InvalidParameter`] for the options, [`Code::Io`] for an attribute folder.
+    pub fn new(options: EngineOptions) -> Result<Self> {
+        let threads = match options.threads {
+            Some(threads) if threads.get() > MAX_THREADS => {
+                return Err(Error::new(Code::InvalidParameter, format!("threads = {threads}: must be 1..={MAX_THREADS}"))
+                    .with_hint("leave it out to use all cores")
+                    .with_parameter("threads"));
+            }
+            Some(threads) => threads,
+            None => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).min(NonZeroUsize::new(MAX_THREADS).unwrap_or(NonZeroUsize::MIN)),
+        };
+        let source = source(&options.model)?;
+        let outline = Outline::read(&source)?;
+        let schedule = Arc::new(Schedule::new(outline.schedule())?);
+        Ok(Engine(Arc::new(Shared {
+            catalogue: Catalogue::open(&options.attribute_folders)?,
+            // candle's kernels take the best instructions that they find.
+            cpu_path: format!("candle-{}", CpuPath::best().name()),
+            threads,
+            memory_limit: options.memory_limit,
+            pool: OnceCell::new(),
+            model: OnceCell::new(),
+            cache: Cache::new(cache::MAX_BYTES),
+            source,
+            outline,
+            schedule,
+        })))
     }
 
     /// Reads the weights now instead of at the first edit.
-    pub fn load(&self, _control: &Control) -> Result<()> {
-        Err(Error::new(Code::Unsupported, "not yet"))
+    pub fn load(&self, control: &Control) -> Result<()> {
+        let shared = &self.0;
+        control.tell(Phase::Load, 0.0)?;
+        if shared.model.get().is_none() {
+            shared.forecast(None).check(Limit::of(shared.memory_limit))?;
+            let _mode = FpScope::enter();
+            shared.pool()?.install(|| shared.load(control))?;
+        }
+        control.tell(Phase::Load, 1.0)
     }
 
     /// Model, CPU path, memory and versions, for people and programs (JSON object, UTF-8).
     pub fn describe(&self) -> Result<String> {
-        Err(Error::new(Code::Unsupported, "not yet"))
+        let shared = &self.0;
+        let model = shared.model_id();
+        let outline = &shared.outline;
+        let (work, weights) = (shared.most_work(2), outline.weight_bytes());
+        let value = json!({
+            "version": crate::VERSION,
+            "recipe_version": crate::recipe::RECIPE_VERSION,
+            "model": {
+                "name": model.name,
+                "family": model.family,
+                "hash": (!model.hash.is_empty()).then_some(model.hash),
+                "loaded": shared.model.get().is_some(),
+                "size": outline.native_size(),
+                "weight_bytes": weights,
+            },
+            "cpu_path": shared.cpu_path,
+            "cpu_best": CpuPath::best().name(),
+            "threads": shared.threads,
+            "memory": {
+                "available": available(),
+                "limit": shared.memory_limit,
+                "needed": weights.saturating_add(work),
+                "cached": shared.cache.bytes(),
+            },
+            "attribute_problems": shared.catalogue.problems().map(Error::to_string).collect::<Vec<_>>(),
+        });
+        Ok(value.to_string())
     }
 
     /// The attributes that can be named in a recipe, and which models serve them (JSON array).
     pub fn attributes(&self) -> Result<String> {
-        Err(Error::new(Code::Unsupported, "not yet"))
+        Ok(self.0.catalogue.to_json(&self.0.model_id()).to_string())
+    }
+
+    /// The parameters of a recipe with type, range, unit, default and help (JSON array): what
+    /// dialogs, command-line help and documentation are made from.
+    pub fn parameters() -> Result<String> {
+        params::to_json()
     }
 
     /// Checks layer, mask and recipe, forecasts the memory and copies what the model will see.
+    ///
+    /// Errors: what [`Recipe::check`] says, [`Code::UnknownAttribute`],
+    /// [`Code::AttributeNotForModel`], [`Code::InvalidAttribute`], [`Code::OutOfMemory`] when the
+    /// forecast exceeds the limit, [`Code::InvalidLayer`] and [`Code::InvalidMask`].
     pub fn read(
         &self,
-        _layer: &LayerView<'_>,
-        _mask: Option<&MaskView<'_>>,
-        _recipe: &Recipe,
+        layer: &LayerView<'_>,
+        mask: Option<&MaskView<'_>>,
+        recipe: &Recipe,
     ) -> Result<Request> {
-        Err(Error::new(Code::Unsupported, "not yet"))
+        let shared = &self.0;
+        let plan = Plan::new(recipe, &shared.catalogue, &shared.model_id())?;
+        // Also finds out whether the schedule serves so many steps.
+        shared.schedule.grid(plan.steps as usize)?;
+        let mut forecast = Forecast::default();
+        if !plan.skips() {
+            forecast = shared.forecast(Some(&plan));
+            forecast.check(Limit::of(shared.memory_limit))?;
+        }
+        let grids: Vec<(u32, u32)> = (shared.outline.grids().iter())
+            .map(|g| (g.width as u32, g.height as u32))
+            .collect();
+        let _mode = FpScope::enter();
+        let patch = shared.pool()?.install(|| Patch::read(layer, mask, &grids))?;
+        Ok(Request { plan, patch, forecast, schedule: Arc::clone(&shared.schedule) })
     }
 
     /// Does the edit: encode, invert (or take both from the cache), sample, decode, fit the change.
-    pub fn run(&self, _request: &Request, _control: &Control) -> Result<Edit> {
-        Err(Error::new(Code::Unsupported, "not yet"))
+    ///
+    /// Told of from a thread of the engine's pool. Errors: [`Code::Cancelled`] and
+    /// [`Code::Superseded`] within one network block, what loading the model says,
+    /// [`Code::InvalidModel`] when the model's numbers are not finite.
+    pub fn run(&self, request: &Request, control: &Control) -> Result<Edit> {
+        let _mode = FpScope::enter();
+        self.0.pool()?.install(|| run::run(&self.0, request, control))
     }
 
     /// Forgets cached encodings and inversions.
-    pub fn purge(&self) {}
+    pub fn purge(&self) {
+        self.0.cache.purge();
+    }
+}
+
+impl Shared {
+    /// The pool, made when it is first needed; its threads compute in the default floating-point mode.
+    fn pool(&self) -> Result<Arc<ThreadPool>> {
+        let make = || {
+            let _mode = FpScope::enter();
+            ThreadPoolBuilder::new()
+                .num_threads(self.threads.get())
+                .thread_name(|i| format!("semblance-{i}"))
+                .build()
+                .map(Arc::new)
+                .map_err(|e| {
+                    Error::new(Code::OutOfMemory, format!("threads = {}: {e}", self.threads))
+                        .with_hint("ask for fewer threads")
+                        .with_parameter("threads")
+                })
+        };
+        self.pool.get_or_try_init(make).cloned()
+    }
+
+    /// The model, loaded when it is first needed. Two runs that load at once share one load, and
+    /// each can be cancelled.
+    fn load(&self, control: &Control) -> Result<Arc<Pipeline>> {
+        if let Some(model) = self.model.get() {
+            return Ok(Arc::clone(model));
+        }
+        let model = Pipeline::load(&self.source, control.cancel())?;
+        Ok(Arc::clone(self.model.get_or_init(|| model)))
+    }
+
+    fn model_id(&self) -> ModelId {
+        ModelId {
+            name: self.source.name(),
+            family: self.outline.family().to_owned(),
+            hash: self.model.get().map_or_else(String::new, |m| m.model_hash().to_owned()),
+        }
+    }
+
+    /// What the largest picture that the model takes needs, `batch` latents at once.
+    fn most_work(&self, batch: usize) -> u64 {
+        let grids = self.outline.grids();
+        grids.iter().map(|g| self.outline.work_bytes(*g, batch)).max().unwrap_or(0)
+    }
+
+    /// The forecast for loading alone, or for loading and `plan`.
+    fn forecast(&self, plan: Option<&Plan>) -> Forecast {
+        let weights = match self.model.get() {
+            Some(_) => 0,
+            None => self.outline.weight_bytes(),
+        };
+        let Some(plan) = plan else {
+            return Forecast { weights, ..Forecast::default() };
+        };
+        let batch = if plan.guidance == 1.0 { 1 } else { 2 };
+        let area = self.outline.grids().iter().map(|g| (g.width * g.height) as u64).max().unwrap_or(0);
+        let factor = self.outline.vae_factor().max(1) as u64;
+        let latent = area / (factor * factor) * self.outline.latent_channels() as u64;
+        // States and means of every step; patch, two decoded pictures; the fit's maps, in f64 on the way.
+        let kept = 4 * latent * (2 * u64::from(plan.steps) + 2) + area * (4 * 3 * 4 + 20 * 4 + 12 * 8 * 4);
+        Forecast { weights, work: self.most_work(batch), kept }
+    }
 }
 
 impl Edit {
-    /// The rectangle of the layer that must be given to render `rect`.
+    /// The rectangle of the layer that must be given to render `rect`: the same, because a pixel
+    /// depends on itself and on the model's picture alone.
     pub fn input_needed(&self, rect: Rect) -> Rect {
         rect
     }
 
     /// The smallest rectangle outside which nothing changes.
     pub fn extent(&self) -> Rect {
-        Rect::default()
+        self.extent
     }
 
     /// Renders `dst`'s rectangle: the pixels of `src` (same format and colour) with the edit applied.
+    ///
+    /// Errors with [`Code::InvalidLayer`] when `src` does not contain `dst` or differs in format.
     pub fn render(
         &self,
-        _src: &LayerView<'_>,
-        _mask: Option<&MaskView<'_>>,
-        _dst: &mut LayerViewMut<'_>,
+        src: &LayerView<'_>,
+        mask: Option<&MaskView<'_>>,
+        dst: &mut LayerViewMut<'_>,
     ) -> Result<Tally> {
-        Err(Error::new(Code::Unsupported, "not yet"))
+        let _mode = FpScope::enter();
+        self.pool.install(|| render(&self.change, &self.placement, src, mask, dst))
     }
 
     /// As [`Edit::render`], over the layer's own buffer.
     pub fn render_in_place(
         &self,
-        _layer: &mut LayerViewMut<'_>,
-        _mask: Option<&MaskView<'_>>,
+        layer: &mut LayerViewMut<'_>,
+        mask: Option<&MaskView<'_>>,
     ) -> Result<Tally> {
-        Err(Error::new(Code::Unsupported, "not yet"))
+        let _mode = FpScope::enter();
+        self.pool.install(|| render_in_place(&self.change, &self.placement, layer, mask))
     }
 
     /// The complete recipe: every default filled in, model hash, version and CPU path.
     pub fn recipe(&self) -> &Recipe {
-        unimplemented!()
+        &self.recipe
     }
 
     /// What was done and how long each phase took, warnings included (JSON object, UTF-8).
     pub fn report(&self) -> String {
-        String::new()
+        serde_json::to_string(&self.report).unwrap_or_default()
+    }
+}
+
+/// Where the weights of `choice` are.
+fn source(choice: &ModelChoice) -> Result<ModelSource> {
+    match choice {
+        ModelChoice::Folder(path) => Ok(ModelSource::Directory(path.clone())),
+        #[cfg(feature = "embedded-model")]
+        ModelChoice::Embedded if !semblance_model_mini::FILES.is_empty() => {
+            Ok(ModelSource::Embedded(semblance_model_mini::FILES))
+        }
+        ModelChoice::Embedded => {
+            Err(Error::new(Code::ModelNotFound, "this build of the library carries no model")
+                .with_hint("name a folder in diffusers layout")
+                .with_parameter("model"))
+        }
     }
 }

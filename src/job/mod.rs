@@ -4,7 +4,9 @@
 //! C ABI's jobs add on top.
 
 mod cancel;
+mod forecast;
 mod progress;
 
 pub use cancel::Cancel;
+pub use forecast::{Forecast, Limit, available};
 pub use progress::{Control, Phase, Progress};

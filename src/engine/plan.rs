@@ -1,0 +1,259 @@
+//! From a recipe to what is to be done: texts, weights over time, and every default filled in.
+//!
+//! For: deciding everything before the first allocation. Not for: doing it (`run`).
+//!
+//! Where attributes disagree (steps, guidance, compositing), the first one named decides: it keeps
+//! deciding while sliders move, so that the inversion stays valid.
+
+use std::sync::Arc;
+
+use crate::attribute::{Attribute, Catalogue, Learned, ModelId, Residuals, Tuning};
+use crate::error::{Code, Error, Result};
+use crate::layer::Change;
+use crate::method::Lambda;
+use crate::recipe::{Recipe, Slider};
+
+/// What an edit does unless recipe or attribute say otherwise.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Defaults {
+    pub steps: u32,
+    pub guidance: f32,
+}
+
+impl Defaults {
+    /// The defaults of a model's family. The embedded model is trained for linear mixes of texts at
+    /// guidance 1; Stable Diffusion needs guidance to follow a text at all.
+    pub fn of(model: &ModelId) -> Self {
+        match model.family.as_str() {
+            "mini" => Defaults { steps: 12, guidance: 1.0 },
+            _ => Defaults { steps: 20, guidance: 3.5 },
+        }
+    }
+}
+
+/// One direction of the edit: from a neutral text to a styled one.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub neutral: String,
+    pub styled: String,
+    pub lambda: Lambda,
+    /// Signed where it extrapolates, else a magnitude.
+    pub strength: f32,
+    /// Damping of residuals, 0..=1.
+    pub damping: f32,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    /// The recipe with every default filled in but the stamp.
+    pub recipe: Recipe,
+    /// The text that the picture is inverted with.
+    pub base: String,
+    pub parts: Vec<Part>,
+    pub steps: u32,
+    pub guidance: f32,
+    pub radius: u32,
+    pub epsilon: f32,
+    pub warnings: Vec<String>,
+}
+
+impl Plan {
+    /// Checks `recipe` and resolves it for `model`.
+    pub fn new(recipe: &Recipe, catalogue: &Catalogue, model: &ModelId) -> Result<Plan> {
+        recipe.check()?;
+        let found: Vec<(&Slider, Arc<Attribute>)> = (recipe.attributes.iter())
+            .map(|slider| Ok((slider, catalogue.find(slider, model)?)))
+            .collect::<Result<_>>()?;
+        for (i, (slider, attribute)) in found.iter().enumerate() {
+            check_range(i, slider, attribute)?;
+        }
+        let first = found.first().map(|(_, a)| a.as_ref());
+        let tuning = first.map(|a| &a.tuning);
+        let defaults = Defaults::of(model);
+        let scene = recipe.scene.as_deref();
+
+        let mut parts = Vec::new();
+        for (slider, attribute) in &found {
+            parts.push(part(attribute, slider.strength, scene)?);
+        }
+        if let Some(text) = &recipe.text {
+            parts.push(Part {
+                neutral: text.from.clone(),
+                styled: text.to.clone(),
+                lambda: Lambda::step(0.0, 0.0)?,
+                strength: text.strength,
+                damping: 0.0,
+            });
+        }
+
+        let base = match (&recipe.text, first) {
+            // Whoever says what the picture shows is believed over a default scene.
+            (Some(text), _) if scene.is_none() => text.from.clone(),
+            (_, Some(attribute)) => attribute.wording.fill(&attribute.wording.neutral, scene),
+            (Some(text), None) => text.from.clone(),
+            (None, None) => NEUTRAL.to_owned(),
+        };
+
+        let mut complete = recipe.clone();
+        let steps = recipe.steps.or(tuning.and_then(|t| t.steps)).unwrap_or(defaults.steps);
+        let guidance = recipe.guidance.or(tuning.and_then(|t| t.guidance)).unwrap_or(defaults.guidance);
+        let composite = first.map(|a| &a.composite);
+        let radius = recipe.radius.or(composite.and_then(|c| c.radius)).unwrap_or(Change::RADIUS as u32);
+        let epsilon = recipe.epsilon.or(composite.and_then(|c| c.epsilon)).unwrap_or(Change::EPSILON as f32);
+        complete.steps = Some(steps);
+        complete.guidance = Some(guidance);
+        complete.radius = Some(radius);
+        complete.epsilon = Some(epsilon);
+        complete.stamp = None;
+        Ok(Plan {
+            warnings: warnings(recipe, model),
+            recipe: complete,
+            base,
+            parts,
+            steps,
+            guidance,
+            radius,
+            epsilon,
+        })
+    }
+
+    /// Every text that must be encoded, the base first, none twice.
+    pub fn texts(&self) -> Vec<&str> {
+        let mut texts = vec![self.base.as_str()];
+        for part in &self.parts {
+            for text in [part.neutral.as_str(), part.styled.as_str()] {
+                if !texts.contains(&text) {
+                    texts.push(text);
+                }
+            }
+        }
+        if self.guidance != 1.0 && !texts.contains(&"") {
+            texts.push("");
+        }
+        texts
+    }
+}
+
+/// What a picture is taken for when a recipe says nothing at all.
+const NEUTRAL: &str = "a photo of a landscape";
+
+fn check_range(index: usize, slider: &Slider, attribute: &Attribute) -> Result<()> {
+    let (least, most) = (attribute.least, attribute.most);
+    if (least..=most).contains(&slider.strength) {
+        return Ok(());
+    }
+    let error = format!(
+        "attributes[{index}].strength = {}: must be {least}..={most} for {}",
+        slider.strength, attribute.name
+    );
+    Err(Error::new(Code::InvalidParameter, error)
+        .with_hint(format!("the attribute's file gives its range; try {}", most.min(1.0)))
+        .with_parameter("strength"))
+}
+
+fn part(attribute: &Attribute, strength: f32, scene: Option<&str>) -> Result<Part> {
+    let wording = &attribute.wording;
+    let neutral = wording.fill(&wording.neutral, scene);
+    let (styled, strength) = match &wording.opposite {
+        Some(opposite) if strength < 0.0 => (wording.fill(opposite, scene), -strength),
+        _ => (wording.fill(&wording.styled, scene), strength),
+    };
+    Ok(Part {
+        neutral,
+        styled,
+        lambda: lambda(&attribute.tuning, attribute.learned.as_ref())?,
+        strength,
+        damping: match attribute.tuning.residuals {
+            Residuals::Exact => 0.0,
+            Residuals::Scaled => 1.0,
+        },
+    })
+}
+
+/// λ at strength 1 over time.
+fn lambda(tuning: &Tuning, learned: Option<&Learned>) -> Result<Lambda> {
+    match learned {
+        Some(learned) => {
+            let times: Vec<f64> = learned.times.iter().map(|&t| f64::from(t)).collect();
+            let values: Vec<f32> = learned.lambda.iter().map(|l| l * tuning.scale).collect();
+            Lambda::learned(&times, &values)
+        }
+        None => Lambda::step(f64::from(tuning.t_star), 1.0 - tuning.scale * (1.0 - tuning.d)),
+    }
+}
+
+fn warnings(recipe: &Recipe, model: &ModelId) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(text) = &recipe.text
+        && text.from == text.to
+    {
+        warnings.push("text.from and text.to are the same: the text changes nothing".to_owned());
+    }
+    if let Some(stamp) = &recipe.stamp {
+        let now = crate::VERSION;
+        if !stamp.version.is_empty() && stamp.version != now {
+            let made = crate::fields::shorten(&stamp.version);
+            warnings.push(format!("the recipe was made with version {made}, this is {now}: the bytes may differ"));
+        }
+        if !stamp.model.is_empty() && stamp.model != model.name {
+            let made = crate::fields::shorten(&stamp.model);
+            warnings.push(format!("the recipe was made with the model {made}, this is {}: the edit will differ", model.name));
+        }
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::FreeText;
+
+    fn model() -> ModelId {
+        ModelId { name: "mini".into(), family: "mini".into(), hash: String::new() }
+    }
+
+    fn plan(recipe: &Recipe) -> Plan {
+        Plan::new(recipe, &Catalogue::open(&[]).unwrap(), &model()).unwrap()
+    }
+
+    #[test]
+    fn a_negative_strength_goes_towards_the_opposite_text() {
+        let plan = plan(&Recipe::of("snow", -0.5));
+        let part = &plan.parts[0];
+        assert_eq!((part.styled.as_str(), part.strength), ("a photo of a landscape, in summer", 0.5));
+    }
+
+    #[test]
+    fn the_scene_stands_in_every_text_and_is_not_told_twice() {
+        for scene in ["rolling hills", "a photo of rolling hills"] {
+            let plan = plan(&Recipe { scene: Some(scene.into()), ..Recipe::of("fog", 1.0) });
+            assert_eq!(plan.base, "a photo of rolling hills");
+            assert_eq!(plan.parts[0].neutral, plan.base);
+            assert_eq!(plan.parts[0].styled, "a photo of rolling hills, in fog");
+        }
+    }
+
+    #[test]
+    fn free_text_alone_is_inverted_with_what_it_says_the_picture_shows() {
+        let text = FreeText { from: "a photo of hills".into(), to: "a photo of hills, at night".into(), strength: 1.0 };
+        let plan = plan(&Recipe { text: Some(text), ..Recipe::default() });
+        assert_eq!(plan.base, "a photo of hills");
+        assert_eq!(plan.texts(), ["a photo of hills", "a photo of hills, at night"]);
+    }
+
+    #[test]
+    fn the_complete_recipe_is_the_same_plan_again() {
+        let once = plan(&Recipe::of("sunset", 0.8));
+        let again = plan(&once.recipe);
+        assert_eq!(once.recipe, again.recipe);
+        assert_eq!((once.steps, once.guidance, once.radius, once.epsilon), (again.steps, again.guidance, again.radius, again.epsilon));
+    }
+
+    #[test]
+    fn a_recipe_of_another_model_or_version_is_warned_of() {
+        let stamp = crate::Stamp { version: "0.0.1".into(), model: "other".into(), ..Default::default() };
+        let plan = plan(&Recipe { stamp: Some(stamp), ..Recipe::of("fog", 1.0) });
+        assert_eq!(plan.warnings.len(), 2, "{:?}", plan.warnings);
+    }
+}
