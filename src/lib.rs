@@ -16,6 +16,7 @@ mod limits;
 pub mod method;
 pub mod model;
 pub mod nn;
+mod params;
 mod recipe;
 pub mod weights;
 

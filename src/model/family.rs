@@ -13,12 +13,12 @@ use super::text::Tokenizer;
 use super::text::clip::{ClipText, ClipTextConfig};
 use super::unet::{Prediction, TextKeys, UNet, UNetConfig};
 use super::vae::{Vae, VaeConfig};
-use crate::diffusion::Latent;
+use crate::diffusion::{Latent, ScheduleConfig};
 use crate::error::{Code, Error, Result};
 use crate::job::Cancel;
 use crate::nn::candle::Candle;
 use crate::nn::{Ops, Shape};
-use crate::weights::{self, Layout, ModelSource, SchedulerConfig};
+use crate::weights::{self, Config, Layout, ModelSource, SchedulerConfig};
 
 type Backend = Candle;
 type Tensor = <Backend as Ops>::Tensor;
@@ -50,111 +50,54 @@ pub struct Grid {
     pub height: usize,
 }
 
-/// A loaded model.
-pub struct Pipeline {
+/// What a model's configuration says of it, weights unread: enough to choose a picture size and to
+/// forecast the memory.
+#[derive(Clone, Debug)]
+pub struct Outline {
     name: String,
-    hash: String,
-    ops: Backend,
-    tokenizer: Tokenizer,
-    text: ClipText<Backend>,
-    unet: UNet<Backend>,
-    vae: Vae<Backend>,
+    unet: UNetConfig,
+    vae: VaeConfig,
+    text: ClipTextConfig,
     scheduler: SchedulerConfig,
+    schedule: ScheduleConfig,
     weight_bytes: u64,
 }
 
-impl std::fmt::Debug for Pipeline {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pipeline")
-            .field("name", &self.name)
-            .field("hash", &self.hash)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Pipeline {
-    /// The model at `source`: the one already loaded in this process, or a new one.
+impl Outline {
+    /// Reads the configuration of the model at `source`, and the headers of its weights.
     ///
-    /// Errors: [`Code::ModelNotFound`] without model_index.json, [`Code::UnsupportedModel`] for a
-    /// class or option that does not run, [`Code::InvalidModel`] for damaged files,
-    /// [`Code::Cancelled`].
-    pub fn load(source: &ModelSource, cancel: &Cancel) -> Result<Arc<Pipeline>> {
-        let layout = Layout::open(source)?;
-        check_family(&layout)?;
-        weights::shared(layout.stamps()?, cancel, || {
-            Self::build(&layout, cancel).map(Arc::new)
-        })
+    /// Errors as [`Pipeline::load`].
+    pub fn read(source: &ModelSource) -> Result<Outline> {
+        Self::of(&Layout::open(source)?)
     }
 
-    /// Bytes that the weights of the model at `source` will take, from their headers alone.
-    pub fn forecast(source: &ModelSource) -> Result<u64> {
-        let layout = Layout::open(source)?;
-        check_family(&layout)?;
-        weight_bytes(&layout)
-    }
-
-    fn build(layout: &Layout, cancel: &Cancel) -> Result<Pipeline> {
-        let ops = Backend::default();
-        let unet = UNetConfig::read(&layout.config("unet")?)?;
-        let vae = VaeConfig::read(&layout.config("vae")?)?;
-        let text = ClipTextConfig::read(&layout.config("text_encoder")?)?;
-        let scheduler = layout.scheduler()?;
+    fn of(layout: &Layout) -> Result<Outline> {
+        check_family(layout)?;
+        let outline = Outline {
+            name: layout.source().name(),
+            unet: UNetConfig::read(&layout.config("unet")?)?,
+            vae: VaeConfig::read(&layout.config("vae")?)?,
+            text: ClipTextConfig::read(&layout.config("text_encoder")?)?,
+            scheduler: layout.scheduler()?,
+            schedule: Config::read(layout.source(), "scheduler/scheduler_config.json")?.parse()?,
+            weight_bytes: weight_bytes(layout)?,
+        };
+        let (unet, vae, text) = (&outline.unet, &outline.vae, &outline.text);
         let fits = [
-            (
-                "unet in_channels",
-                unet.in_channels,
-                "vae latent_channels",
-                vae.latent_channels,
-            ),
-            (
-                "unet out_channels",
-                unet.out_channels,
-                "vae latent_channels",
-                vae.latent_channels,
-            ),
-            (
-                "unet cross_attention_dim",
-                unet.text_width,
-                "text_encoder hidden_size",
-                text.width,
-            ),
+            ("unet in_channels", unet.in_channels, "vae latent_channels", vae.latent_channels),
+            ("unet out_channels", unet.out_channels, "vae latent_channels", vae.latent_channels),
+            ("unet cross_attention_dim", unet.text_width, "text_encoder hidden_size", text.width),
         ];
         for (a, x, b, y) in fits {
             if x != y {
                 return Err(Error::new(
                     Code::UnsupportedModel,
-                    format!(
-                        "{}: {a} = {x} and {b} = {y}: must be equal",
-                        layout.source().name()
-                    ),
+                    format!("{}: {a} = {x} and {b} = {y}: must be equal", outline.name),
                 )
                 .with_hint("inpainting and depth models do not run; take the plain one"));
             }
         }
-        let tokenizer = Tokenizer::load(layout.source(), text.length)?;
-        let text = {
-            let file = layout.tensors("text_encoder")?;
-            ClipText::new(&Builder::new(&ops, &file, cancel), text)?
-        };
-        let vae = {
-            let file = layout.tensors("vae")?;
-            Vae::new(&Builder::new(&ops, &file, cancel), vae)?
-        };
-        let unet = {
-            let file = layout.tensors("unet")?;
-            UNet::new(&Builder::new(&ops, &file, cancel), unet)?
-        };
-        Ok(Pipeline {
-            name: layout.source().name(),
-            hash: layout.hash(cancel)?,
-            ops,
-            tokenizer,
-            text,
-            unet,
-            vae,
-            scheduler,
-            weight_bytes: weight_bytes(layout)?,
-        })
+        Ok(outline)
     }
 
     /// The model's name for people: its folder's, or `mini`.
@@ -162,45 +105,41 @@ impl Pipeline {
         &self.name
     }
 
-    /// The model's identity: BLAKE3 over its files, in hexadecimal.
-    pub fn model_hash(&self) -> &str {
-        &self.hash
+    /// The family that attributes may serve: `sd1`, `sd2`, or `mini` for the embedded model and
+    /// whatever else paints such small pictures.
+    pub fn family(&self) -> &'static str {
+        match (self.native_size(), self.unet.text_width) {
+            (..=128, _) => "mini",
+            (_, 768) => "sd1",
+            (_, 1024) => "sd2",
+            _ => "sd",
+        }
     }
 
-    /// The schedule that the model was trained on.
-    pub fn scheduler(&self) -> &SchedulerConfig {
-        &self.scheduler
+    /// The noise levels that the model was trained on.
+    pub fn schedule(&self) -> &ScheduleConfig {
+        &self.schedule
     }
 
     /// Channels of a latent.
     pub fn latent_channels(&self) -> usize {
-        self.vae.config().latent_channels
+        self.vae.latent_channels
     }
 
     /// Picture pixels per latent pixel, in each direction.
     pub fn vae_factor(&self) -> usize {
-        self.vae.config().factor()
-    }
-
-    /// What latents are multiplied with after encoding.
-    pub fn vae_scaling_factor(&self) -> f64 {
-        self.vae.config().scaling_factor
-    }
-
-    /// The U-Net's configuration.
-    pub fn unet_config(&self) -> &UNetConfig {
-        self.unet.config()
+        self.vae.factor()
     }
 
     /// The picture size that the model was trained at, square.
     pub fn native_size(&self) -> usize {
-        self.unet.config().sample_size * self.vae_factor()
+        self.unet.sample_size * self.vae_factor()
     }
 
     /// The sizes that the model works well at: sides a multiple of what its coarsest level needs
     /// (32 pixels for the embedded model), 0.9 to 1.25 times the native area, at most 2:1.
     pub fn grids(&self) -> Vec<Grid> {
-        let unit = self.vae_factor() << (self.unet.config().levels.len() - 1);
+        let unit = self.vae_factor() << (self.unet.levels.len() - 1);
         let native = self.native_size();
         let area = native * native;
         let sides = || (1..=2 * native / unit).map(move |k| k * unit);
@@ -221,7 +160,7 @@ impl Pipeline {
         grids
     }
 
-    /// Bytes of the loaded weights.
+    /// Bytes of the weights once loaded, from their headers alone.
     pub fn weight_bytes(&self) -> u64 {
         self.weight_bytes
     }
@@ -230,12 +169,12 @@ impl Pipeline {
     /// weights: an estimate from above. `batch` is the number of latents in one prediction.
     pub fn work_bytes(&self, grid: Grid, batch: usize) -> u64 {
         let pixels = (grid.width * grid.height) as u64;
-        let channels = &self.vae.config().channels;
+        let channels = &self.vae.channels;
         // The decoder's widest maps are those of the first two levels at the picture's full size:
         // input, norm, convolution, residual, and the gathered tiles of both threads.
         let wide = channels.iter().take(2).max().copied().unwrap_or(1) as u64;
         let vae = pixels * wide * 4 * 5;
-        let unet = self.unet.config();
+        let unet = &self.unet;
         let factor = (self.vae_factor() * self.vae_factor()) as u64;
         let skips: u64 = unet
             .levels
@@ -246,6 +185,108 @@ impl Pipeline {
         let gathered = unet.levels.iter().map(|l| l.channels).max().unwrap_or(1) as u64 * 18;
         let unet = 4 * batch as u64 * (skips * 3 + gathered * pixels / factor);
         vae.max(unet) + (32 << 20)
+    }
+}
+
+/// A loaded model.
+pub struct Pipeline {
+    outline: Outline,
+    hash: String,
+    ops: Backend,
+    tokenizer: Tokenizer,
+    text: ClipText<Backend>,
+    unet: UNet<Backend>,
+    vae: Vae<Backend>,
+}
+
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipeline")
+            .field("name", &self.outline.name)
+            .field("hash", &self.hash)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Pipeline {
+    /// The model at `source`: the one already loaded in this process, or a new one.
+    ///
+    /// Errors: [`Code::ModelNotFound`] without model_index.json, [`Code::UnsupportedModel`] for a
+    /// class or option that does not run, [`Code::InvalidModel`] for damaged files,
+    /// [`Code::Cancelled`].
+    pub fn load(source: &ModelSource, cancel: &Cancel) -> Result<Arc<Pipeline>> {
+        let layout = Layout::open(source)?;
+        check_family(&layout)?;
+        weights::shared(layout.stamps()?, cancel, || {
+            Self::build(&layout, cancel).map(Arc::new)
+        })
+    }
+
+    fn build(layout: &Layout, cancel: &Cancel) -> Result<Pipeline> {
+        let ops = Backend::default();
+        let outline = Outline::of(layout)?;
+        let tokenizer = Tokenizer::load(layout.source(), outline.text.length)?;
+        let text = {
+            let file = layout.tensors("text_encoder")?;
+            ClipText::new(&Builder::new(&ops, &file, cancel), outline.text.clone())?
+        };
+        let vae = {
+            let file = layout.tensors("vae")?;
+            Vae::new(&Builder::new(&ops, &file, cancel), outline.vae.clone())?
+        };
+        let unet = {
+            let file = layout.tensors("unet")?;
+            UNet::new(&Builder::new(&ops, &file, cancel), outline.unet.clone())?
+        };
+        Ok(Pipeline {
+            outline,
+            hash: layout.hash(cancel)?,
+            ops,
+            tokenizer,
+            text,
+            unet,
+            vae,
+        })
+    }
+
+    /// What its configuration says.
+    pub fn outline(&self) -> &Outline {
+        &self.outline
+    }
+
+    /// The model's name for people: its folder's, or `mini`.
+    pub fn name(&self) -> &str {
+        &self.outline.name
+    }
+
+    /// The schedule that the model was trained on.
+    pub fn scheduler(&self) -> &SchedulerConfig {
+        &self.outline.scheduler
+    }
+
+    /// Channels of a latent.
+    pub fn latent_channels(&self) -> usize {
+        self.outline.latent_channels()
+    }
+
+    /// Picture pixels per latent pixel, in each direction.
+    pub fn vae_factor(&self) -> usize {
+        self.outline.vae_factor()
+    }
+
+    /// The model's identity: BLAKE3 over its files, in hexadecimal.
+    pub fn model_hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// What latents are multiplied with after encoding.
+    pub fn vae_scaling_factor(&self) -> f64 {
+        self.vae.config().scaling_factor
+    }
+
+    /// The U-Net's configuration.
+    pub fn unet_config(&self) -> &UNetConfig {
+        self.unet.config()
     }
 
     /// Encodes a text; a longer one than the model takes is cut, see [`TextEmbedding::dropped`].
