@@ -220,7 +220,11 @@ pub(crate) static RADIUS: Parameter = Parameter {
 
 pub(crate) static EPSILON: Parameter = Parameter {
     id: "epsilon",
-    kind: Kind::Number { min: 1e-8, max: 1e3, default: None },
+    kind: Kind::Number {
+        min: 1e-8,
+        max: 1e3,
+        default: None,
+    },
     unit: "squared colour, 0..=1",
     group: Group::Compositing,
     advanced: true,

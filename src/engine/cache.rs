@@ -24,7 +24,9 @@ impl Key {
     pub fn of(kind: &str, parts: &[&[u8]]) -> Key {
         let mut hasher = blake3::Hasher::new();
         for part in std::iter::once(&kind.as_bytes()).chain(parts) {
-            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+            hasher
+                .update(&(part.len() as u64).to_le_bytes())
+                .update(part);
         }
         Key(*hasher.finalize().as_bytes())
     }
@@ -88,7 +90,10 @@ struct State {
 impl Cache {
     /// An empty cache of at most `most` bytes.
     pub fn new(most: u64) -> Self {
-        Cache { most, state: Mutex::default() }
+        Cache {
+            most,
+            state: Mutex::default(),
+        }
     }
 
     /// The value of `key`, which becomes the most recently used.
@@ -114,7 +119,11 @@ impl Cache {
             return;
         }
         while state.bytes + bytes > self.most {
-            let oldest = state.kept.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key);
+            let oldest = state
+                .kept
+                .iter()
+                .min_by_key(|(_, (used, _))| *used)
+                .map(|(key, _)| *key);
             let Some((_, old)) = oldest.and_then(|key| state.kept.remove(&key)) else {
                 break;
             };
@@ -140,8 +149,16 @@ mod tests {
     use super::*;
 
     fn encoding(numbers: usize) -> Value {
-        let latent = Latent { data: vec![0.0; numbers], channels: 1, height: 1, width: numbers };
-        Value::Encoding(Arc::new(Encoding { latent, decoded: Vec::new() }))
+        let latent = Latent {
+            data: vec![0.0; numbers],
+            channels: 1,
+            height: 1,
+            width: numbers,
+        };
+        Value::Encoding(Arc::new(Encoding {
+            latent,
+            decoded: Vec::new(),
+        }))
     }
 
     fn key(i: u8) -> Key {

@@ -30,8 +30,11 @@ use crate::attribute::{Catalogue, ModelId};
 use crate::diffusion::Schedule;
 use crate::error::{Code, Error, Result};
 use crate::job::{Control, Forecast, Limit, Phase, available};
-use crate::layer::{Change, LayerView, LayerViewMut, MaskView, Patch, Placement, Rect, Tally, render, render_in_place};
-use crate::model::family::{Outline, Pipeline};
+use crate::layer::{
+    Change, LayerView, LayerViewMut, MaskView, Patch, Placement, Rect, Tally, render,
+    render_in_place,
+};
+use crate::model::{Outline, Pipeline};
 use crate::params;
 use crate::recipe::Recipe;
 use crate::weights::ModelSource;
@@ -107,7 +110,9 @@ pub struct Edit {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("source", &self.0.source).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("source", &self.0.source)
+            .finish_non_exhaustive()
     }
 }
 
@@ -119,12 +124,17 @@ impl Engine {
     pub fn new(options: EngineOptions) -> Result<Self> {
         let threads = match options.threads {
             Some(threads) if threads.get() > MAX_THREADS => {
-                return Err(Error::new(Code::InvalidParameter, format!("threads = {threads}: must be 1..={MAX_THREADS}"))
-                    .with_hint("leave it out to use all cores")
-                    .with_parameter("threads"));
+                return Err(Error::new(
+                    Code::InvalidParameter,
+                    format!("threads = {threads}: must be 1..={MAX_THREADS}"),
+                )
+                .with_hint("leave it out to use all cores")
+                .with_parameter("threads"));
             }
             Some(threads) => threads,
-            None => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).min(NonZeroUsize::new(MAX_THREADS).unwrap_or(NonZeroUsize::MIN)),
+            None => std::thread::available_parallelism()
+                .unwrap_or(NonZeroUsize::MIN)
+                .min(NonZeroUsize::new(MAX_THREADS).unwrap_or(NonZeroUsize::MIN)),
         };
         let source = source(&options.model)?;
         let outline = Outline::read(&source)?;
@@ -149,7 +159,9 @@ impl Engine {
         let shared = &self.0;
         control.tell(Phase::Load, 0.0)?;
         if shared.model.get().is_none() {
-            shared.forecast(None).check(Limit::of(shared.memory_limit))?;
+            shared
+                .forecast(None)
+                .check(Limit::of(shared.memory_limit))?;
             let _mode = FpScope::enter();
             shared.pool()?.install(|| shared.load(control))?;
         }
@@ -222,8 +234,15 @@ impl Engine {
             .map(|g| (g.width as u32, g.height as u32))
             .collect();
         let _mode = FpScope::enter();
-        let patch = shared.pool()?.install(|| Patch::read(layer, mask, &grids))?;
-        Ok(Request { plan, patch, forecast, schedule: Arc::clone(&shared.schedule) })
+        let patch = shared
+            .pool()?
+            .install(|| Patch::read(layer, mask, &grids))?;
+        Ok(Request {
+            plan,
+            patch,
+            forecast,
+            schedule: Arc::clone(&shared.schedule),
+        })
     }
 
     /// Does the edit: encode, invert (or take both from the cache), sample, decode, fit the change.
@@ -233,7 +252,9 @@ impl Engine {
     /// [`Code::InvalidModel`] when the model's numbers are not finite.
     pub fn run(&self, request: &Request, control: &Control) -> Result<Edit> {
         let _mode = FpScope::enter();
-        self.0.pool()?.install(|| run::run(&self.0, request, control))
+        self.0
+            .pool()?
+            .install(|| run::run(&self.0, request, control))
     }
 
     /// Forgets cached encodings and inversions.
@@ -253,9 +274,12 @@ impl Shared {
                 .build()
                 .map(Arc::new)
                 .map_err(|e| {
-                    Error::new(Code::OutOfMemory, format!("threads = {}: {e}", self.threads))
-                        .with_hint("ask for fewer threads")
-                        .with_parameter("threads")
+                    Error::new(
+                        Code::OutOfMemory,
+                        format!("threads = {}: {e}", self.threads),
+                    )
+                    .with_hint("ask for fewer threads")
+                    .with_parameter("threads")
                 })
         };
         self.pool.get_or_try_init(make).cloned()
@@ -275,14 +299,21 @@ impl Shared {
         ModelId {
             name: self.source.name(),
             family: self.outline.family().to_owned(),
-            hash: self.model.get().map_or_else(String::new, |m| m.model_hash().to_owned()),
+            hash: self
+                .model
+                .get()
+                .map_or_else(String::new, |m| m.model_hash().to_owned()),
         }
     }
 
     /// What the largest picture that the model takes needs, `batch` latents at once.
     fn most_work(&self, batch: usize) -> u64 {
         let grids = self.outline.grids();
-        grids.iter().map(|g| self.outline.work_bytes(*g, batch)).max().unwrap_or(0)
+        grids
+            .iter()
+            .map(|g| self.outline.work_bytes(*g, batch))
+            .max()
+            .unwrap_or(0)
     }
 
     /// The forecast for loading alone, or for loading and `plan`.
@@ -292,15 +323,29 @@ impl Shared {
             None => self.outline.weight_bytes(),
         };
         let Some(plan) = plan else {
-            return Forecast { weights, ..Forecast::default() };
+            return Forecast {
+                weights,
+                ..Forecast::default()
+            };
         };
         let batch = if plan.guidance == 1.0 { 1 } else { 2 };
-        let area = self.outline.grids().iter().map(|g| (g.width * g.height) as u64).max().unwrap_or(0);
+        let area = self
+            .outline
+            .grids()
+            .iter()
+            .map(|g| (g.width * g.height) as u64)
+            .max()
+            .unwrap_or(0);
         let factor = self.outline.vae_factor().max(1) as u64;
         let latent = area / (factor * factor) * self.outline.latent_channels() as u64;
         // States and means of every step; patch, two decoded pictures; the fit's maps, in f64 on the way.
-        let kept = 4 * latent * (2 * u64::from(plan.steps) + 2) + area * (4 * 3 * 4 + 20 * 4 + 12 * 8 * 4);
-        Forecast { weights, work: self.most_work(batch), kept }
+        let kept =
+            4 * latent * (2 * u64::from(plan.steps) + 2) + area * (4 * 3 * 4 + 20 * 4 + 12 * 8 * 4);
+        Forecast {
+            weights,
+            work: self.most_work(batch),
+            kept,
+        }
     }
 }
 
@@ -326,7 +371,8 @@ impl Edit {
         dst: &mut LayerViewMut<'_>,
     ) -> Result<Tally> {
         let _mode = FpScope::enter();
-        self.pool.install(|| render(&self.change, &self.placement, src, mask, dst))
+        self.pool
+            .install(|| render(&self.change, &self.placement, src, mask, dst))
     }
 
     /// As [`Edit::render`], over the layer's own buffer.
@@ -336,7 +382,8 @@ impl Edit {
         mask: Option<&MaskView<'_>>,
     ) -> Result<Tally> {
         let _mode = FpScope::enter();
-        self.pool.install(|| render_in_place(&self.change, &self.placement, layer, mask))
+        self.pool
+            .install(|| render_in_place(&self.change, &self.placement, layer, mask))
     }
 
     /// The complete recipe: every default filled in, model hash, version and CPU path.
@@ -358,10 +405,11 @@ fn source(choice: &ModelChoice) -> Result<ModelSource> {
         ModelChoice::Embedded if !semblance_model_mini::FILES.is_empty() => {
             Ok(ModelSource::Embedded(semblance_model_mini::FILES))
         }
-        ModelChoice::Embedded => {
-            Err(Error::new(Code::ModelNotFound, "this build of the library carries no model")
-                .with_hint("name a folder in diffusers layout")
-                .with_parameter("model"))
-        }
+        ModelChoice::Embedded => Err(Error::new(
+            Code::ModelNotFound,
+            "this build of the library carries no model",
+        )
+        .with_hint("name a folder in diffusers layout")
+        .with_parameter("model")),
     }
 }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::diffusion::{Condition, Denoiser, Latent};
 use crate::error::Result;
 use crate::job::Control;
-use crate::model::family::{Context, Pipeline, TextEmbedding};
+use crate::model::{Context, Pipeline, TextEmbedding};
 
 /// Contexts remembered: base, edited and empty text, and one more for a λ that moves.
 const REMEMBERED: usize = 4;
@@ -25,7 +25,11 @@ pub(super) struct Net<'a> {
 impl<'a> Net<'a> {
     /// The U-Net of `pipeline`.
     pub fn new(pipeline: &'a Pipeline) -> Self {
-        Net { pipeline, recent: Mutex::default(), predictions: AtomicUsize::new(0) }
+        Net {
+            pipeline,
+            recent: Mutex::default(),
+            predictions: AtomicUsize::new(0),
+        }
     }
 
     /// Latents that were predicted for.
@@ -58,8 +62,15 @@ impl Denoiser for Net<'_> {
         conditions: &[&Condition],
         control: &Control,
     ) -> Result<Vec<Latent>> {
-        let contexts = conditions.iter().map(|c| self.context(c)).collect::<Result<Vec<_>>>()?;
-        let batch: Vec<_> = x.iter().zip(&contexts).map(|(x, c)| (*x, t as f32, c)).collect();
+        let contexts = conditions
+            .iter()
+            .map(|c| self.context(c))
+            .collect::<Result<Vec<_>>>()?;
+        let batch: Vec<_> = x
+            .iter()
+            .zip(&contexts)
+            .map(|(x, c)| (*x, t as f32, c))
+            .collect();
         self.predictions.fetch_add(batch.len(), Ordering::Relaxed);
         self.pipeline.unet(&batch, control.cancel())
     }

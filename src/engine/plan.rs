@@ -25,8 +25,14 @@ impl Defaults {
     /// guidance 1; Stable Diffusion needs guidance to follow a text at all.
     pub fn of(model: &ModelId) -> Self {
         match model.family.as_str() {
-            "mini" => Defaults { steps: 12, guidance: 1.0 },
-            _ => Defaults { steps: 20, guidance: 3.5 },
+            "mini" => Defaults {
+                steps: 12,
+                guidance: 1.0,
+            },
+            _ => Defaults {
+                steps: 20,
+                guidance: 3.5,
+            },
         }
     }
 }
@@ -96,11 +102,23 @@ impl Plan {
         };
 
         let mut complete = recipe.clone();
-        let steps = recipe.steps.or(tuning.and_then(|t| t.steps)).unwrap_or(defaults.steps);
-        let guidance = recipe.guidance.or(tuning.and_then(|t| t.guidance)).unwrap_or(defaults.guidance);
+        let steps = recipe
+            .steps
+            .or(tuning.and_then(|t| t.steps))
+            .unwrap_or(defaults.steps);
+        let guidance = recipe
+            .guidance
+            .or(tuning.and_then(|t| t.guidance))
+            .unwrap_or(defaults.guidance);
         let composite = first.map(|a| &a.composite);
-        let radius = recipe.radius.or(composite.and_then(|c| c.radius)).unwrap_or(Change::RADIUS as u32);
-        let epsilon = recipe.epsilon.or(composite.and_then(|c| c.epsilon)).unwrap_or(Change::EPSILON as f32);
+        let radius = recipe
+            .radius
+            .or(composite.and_then(|c| c.radius))
+            .unwrap_or(Change::RADIUS as u32);
+        let epsilon = recipe
+            .epsilon
+            .or(composite.and_then(|c| c.epsilon))
+            .unwrap_or(Change::EPSILON as f32);
         complete.steps = Some(steps);
         complete.guidance = Some(guidance);
         complete.radius = Some(radius);
@@ -148,7 +166,10 @@ fn check_range(index: usize, slider: &Slider, attribute: &Attribute) -> Result<(
         slider.strength, attribute.name
     );
     Err(Error::new(Code::InvalidParameter, error)
-        .with_hint(format!("the attribute's file gives its range; try {}", most.min(1.0)))
+        .with_hint(format!(
+            "the attribute's file gives its range; try {}",
+            most.min(1.0)
+        ))
         .with_parameter("strength"))
 }
 
@@ -179,7 +200,10 @@ fn lambda(tuning: &Tuning, learned: Option<&Learned>) -> Result<Lambda> {
             let values: Vec<f32> = learned.lambda.iter().map(|l| l * tuning.scale).collect();
             Lambda::learned(&times, &values)
         }
-        None => Lambda::step(f64::from(tuning.t_star), 1.0 - tuning.scale * (1.0 - tuning.d)),
+        None => Lambda::step(
+            f64::from(tuning.t_star),
+            1.0 - tuning.scale * (1.0 - tuning.d),
+        ),
     }
 }
 
@@ -194,11 +218,16 @@ fn warnings(recipe: &Recipe, model: &ModelId) -> Vec<String> {
         let now = crate::VERSION;
         if !stamp.version.is_empty() && stamp.version != now {
             let made = crate::fields::shorten(&stamp.version);
-            warnings.push(format!("the recipe was made with version {made}, this is {now}: the bytes may differ"));
+            warnings.push(format!(
+                "the recipe was made with version {made}, this is {now}: the bytes may differ"
+            ));
         }
         if !stamp.model.is_empty() && stamp.model != model.name {
             let made = crate::fields::shorten(&stamp.model);
-            warnings.push(format!("the recipe was made with the model {made}, this is {}: the edit will differ", model.name));
+            warnings.push(format!(
+                "the recipe was made with the model {made}, this is {}: the edit will differ",
+                model.name
+            ));
         }
     }
     warnings
@@ -210,7 +239,11 @@ mod tests {
     use crate::recipe::FreeText;
 
     fn model() -> ModelId {
-        ModelId { name: "mini".into(), family: "mini".into(), hash: String::new() }
+        ModelId {
+            name: "mini".into(),
+            family: "mini".into(),
+            hash: String::new(),
+        }
     }
 
     fn plan(recipe: &Recipe) -> Plan {
@@ -221,13 +254,19 @@ mod tests {
     fn a_negative_strength_goes_towards_the_opposite_text() {
         let plan = plan(&Recipe::of("snow", -0.5));
         let part = &plan.parts[0];
-        assert_eq!((part.styled.as_str(), part.strength), ("a photo of a landscape, in summer", 0.5));
+        assert_eq!(
+            (part.styled.as_str(), part.strength),
+            ("a photo of a landscape, in summer", 0.5)
+        );
     }
 
     #[test]
     fn the_scene_stands_in_every_text_and_is_not_told_twice() {
         for scene in ["rolling hills", "a photo of rolling hills"] {
-            let plan = plan(&Recipe { scene: Some(scene.into()), ..Recipe::of("fog", 1.0) });
+            let plan = plan(&Recipe {
+                scene: Some(scene.into()),
+                ..Recipe::of("fog", 1.0)
+            });
             assert_eq!(plan.base, "a photo of rolling hills");
             assert_eq!(plan.parts[0].neutral, plan.base);
             assert_eq!(plan.parts[0].styled, "a photo of rolling hills, in fog");
@@ -236,10 +275,20 @@ mod tests {
 
     #[test]
     fn free_text_alone_is_inverted_with_what_it_says_the_picture_shows() {
-        let text = FreeText { from: "a photo of hills".into(), to: "a photo of hills, at night".into(), strength: 1.0 };
-        let plan = plan(&Recipe { text: Some(text), ..Recipe::default() });
+        let text = FreeText {
+            from: "a photo of hills".into(),
+            to: "a photo of hills, at night".into(),
+            strength: 1.0,
+        };
+        let plan = plan(&Recipe {
+            text: Some(text),
+            ..Recipe::default()
+        });
         assert_eq!(plan.base, "a photo of hills");
-        assert_eq!(plan.texts(), ["a photo of hills", "a photo of hills, at night"]);
+        assert_eq!(
+            plan.texts(),
+            ["a photo of hills", "a photo of hills, at night"]
+        );
     }
 
     #[test]
@@ -247,13 +296,23 @@ mod tests {
         let once = plan(&Recipe::of("sunset", 0.8));
         let again = plan(&once.recipe);
         assert_eq!(once.recipe, again.recipe);
-        assert_eq!((once.steps, once.guidance, once.radius, once.epsilon), (again.steps, again.guidance, again.radius, again.epsilon));
+        assert_eq!(
+            (once.steps, once.guidance, once.radius, once.epsilon),
+            (again.steps, again.guidance, again.radius, again.epsilon)
+        );
     }
 
     #[test]
     fn a_recipe_of_another_model_or_version_is_warned_of() {
-        let stamp = crate::Stamp { version: "0.0.1".into(), model: "other".into(), ..Default::default() };
-        let plan = plan(&Recipe { stamp: Some(stamp), ..Recipe::of("fog", 1.0) });
+        let stamp = crate::Stamp {
+            version: "0.0.1".into(),
+            model: "other".into(),
+            ..Default::default()
+        };
+        let plan = plan(&Recipe {
+            stamp: Some(stamp),
+            ..Recipe::of("fog", 1.0)
+        });
         assert_eq!(plan.warnings.len(), 2, "{:?}", plan.warnings);
     }
 }

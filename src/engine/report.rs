@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::diffusion::Span;
 use crate::error::Result;
 use crate::job::{Control, Phase};
-use crate::diffusion::Span;
 
 /// One phase and its time.
 #[derive(Clone, Debug, Serialize)]
@@ -65,12 +65,12 @@ pub(super) struct Course<'a> {
 
 impl<'a> Course<'a> {
     pub fn new(control: &'a Control) -> Self {
-        Course { control, done: 0.0, begun: Instant::now(), phases: Vec::new() }
-    }
-
-    /// Fails when the work should stop.
-    pub fn check(&self) -> Result<()> {
-        self.control.check()
+        Course {
+            control,
+            done: 0.0,
+            begun: Instant::now(),
+            phases: Vec::new(),
+        }
     }
 
     /// How much of the job is left, 0..=1.
@@ -79,13 +79,21 @@ impl<'a> Course<'a> {
     }
 
     /// Does `work` as `phase`, which is `share` (0..=1) of the whole job.
-    pub fn phase<T>(&mut self, phase: Phase, share: f32, work: impl FnOnce(Span<'_>) -> Result<T>) -> Result<T> {
+    pub fn phase<T>(
+        &mut self,
+        phase: Phase,
+        share: f32,
+        work: impl FnOnce(Span<'_>) -> Result<T>,
+    ) -> Result<T> {
         let until = (self.done + share).min(1.0);
         let span = Span::new(self.control, phase, self.done, until);
         span.tell(0, 1)?;
         let begun = Instant::now();
         let result = work(span)?;
-        self.phases.push(PhaseTime { phase: phase.name(), ms: ms(begun.elapsed()) });
+        self.phases.push(PhaseTime {
+            phase: phase.name(),
+            ms: ms(begun.elapsed()),
+        });
         self.done = until;
         Ok(result)
     }
@@ -103,7 +111,11 @@ fn ms(time: Duration) -> f64 {
 
 /// PSNR in dB of two pictures in 0..=1; 99 when they are equal.
 pub(super) fn psnr(a: &[f32], b: &[f32]) -> f32 {
-    let sum: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a.clamp(0.0, 1.0) - b).powi(2)).sum();
+    let sum: f64 = a
+        .iter()
+        .zip(b)
+        .map(|(a, b)| f64::from(a.clamp(0.0, 1.0) - b).powi(2))
+        .sum();
     let mean = sum / a.len().max(1) as f64;
     (-10.0 * mean.max(1e-10).log10()).min(99.0) as f32
 }

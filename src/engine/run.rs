@@ -17,7 +17,7 @@ use crate::job::{Control, Phase};
 use crate::layer::{Change, Patch};
 use crate::method::published::PublishedInversion;
 use crate::method::{Blend, Start, mix};
-use crate::model::family::Pipeline;
+use crate::model::Pipeline;
 use crate::recipe::{Compositor, Form, IdentityShortcut, Stamp};
 
 /// Edit-friendly inversion is DDPM's: η = 1 (Huberman-Spiegelglas et al., arXiv 2304.06140).
@@ -50,11 +50,16 @@ pub(super) fn run(shared: &Shared, request: &Request, control: &Control) -> Resu
     let (plan, patch) = (&request.plan, &request.patch);
     control.check()?;
     let mut course = Course::new(control);
-    let mut notes = Notes { warnings: plan.warnings.clone(), ..Notes::default() };
+    let mut notes = Notes {
+        warnings: plan.warnings.clone(),
+        ..Notes::default()
+    };
     let skipped = plan.skips();
     let change = if skipped {
         let same = patch.pixels();
-        course.phase(Phase::Fit, 1.0, |_| Change::difference(same, same, patch.width(), patch.height()))?
+        course.phase(Phase::Fit, 1.0, |_| {
+            Change::difference(same, same, patch.width(), patch.height())
+        })?
     } else {
         let pipeline = match shared.model.get() {
             Some(pipeline) => Arc::clone(pipeline),
@@ -80,7 +85,11 @@ pub(super) fn run(shared: &Shared, request: &Request, control: &Control) -> Resu
     let region = patch.placement().region();
     let report = Report {
         version: crate::VERSION,
-        model: ModelReport { name: model.name, family: model.family, hash: model.hash },
+        model: ModelReport {
+            name: model.name,
+            family: model.family,
+            hash: model.hash,
+        },
         cpu_path: shared.cpu_path.clone(),
         threads: shared.threads.get(),
         seed: recipe.seed,
@@ -89,7 +98,12 @@ pub(super) fn run(shared: &Shared, request: &Request, control: &Control) -> Resu
         predictions: notes.predictions,
         skipped,
         grid: [patch.width(), patch.height()],
-        region: [region.x, region.y, i64::from(region.width), i64::from(region.height)],
+        region: [
+            region.x,
+            region.y,
+            i64::from(region.width),
+            i64::from(region.height),
+        ],
         scale,
         known_db: notes.known_db,
         cached: notes.cached,
@@ -139,7 +153,11 @@ fn work(
         ],
     );
     let texts = plan.texts();
-    let missing: Vec<&str> = texts.iter().copied().filter(|t| shared.cache.get(&text_key(t)).is_none()).collect();
+    let missing: Vec<&str> = texts
+        .iter()
+        .copied()
+        .filter(|t| shared.cache.get(&text_key(t)).is_none())
+        .collect();
     let encoding = match shared.cache.get(&encoding_key) {
         Some(Value::Encoding(encoding)) => Some(encoding),
         _ => None,
@@ -152,14 +170,25 @@ fn work(
     let calls = plan.steps as f32 * if plan.guidance == 1.0 { 1.0 } else { 2.0 };
     let costs = [
         cost::TEXT * missing.len() as f32,
-        if encoding.is_some() { 0.0 } else { cost::ENCODE + cost::DECODE },
+        if encoding.is_some() {
+            0.0
+        } else {
+            cost::ENCODE + cost::DECODE
+        },
         if inversion.is_some() { 0.0 } else { calls },
         calls,
         cost::DECODE,
         cost::FIT,
     ];
     let unit = course.left() / costs.iter().sum::<f32>();
-    let [for_text, for_encode, for_invert, for_edit, for_decode, for_fit] = costs.map(|c| c * unit);
+    let [
+        for_text,
+        for_encode,
+        for_invert,
+        for_edit,
+        for_decode,
+        for_fit,
+    ] = costs.map(|c| c * unit);
 
     if missing.is_empty() {
         notes.cached.push("text");
@@ -171,7 +200,9 @@ fn work(
                 Some(Value::Text(read)) => read,
                 _ => {
                     let read = Arc::new(encode_text(pipeline, text, span.control())?);
-                    shared.cache.put(text_key(text), Value::Text(Arc::clone(&read)));
+                    shared
+                        .cache
+                        .put(text_key(text), Value::Text(Arc::clone(&read)));
                     read
                 }
             };
@@ -182,7 +213,9 @@ fn work(
     })?;
     warn_of_texts(&texts, &known, &mut notes.warnings);
     let condition = |text: &str| -> Result<&Condition> {
-        let read = known.get(text).ok_or_else(|| Error::new(Code::Internal, "a text was not encoded"))?;
+        let read = known
+            .get(text)
+            .ok_or_else(|| Error::new(Code::Internal, "a text was not encoded"))?;
         Ok(&read.condition)
     };
 
@@ -198,7 +231,9 @@ fn work(
                 let decoded = decode(pipeline, &latent, span.control())?;
                 Ok(Arc::new(Encoding { latent, decoded }))
             })?;
-            shared.cache.put(encoding_key, Value::Encoding(Arc::clone(&encoding)));
+            shared
+                .cache
+                .put(encoding_key, Value::Encoding(Arc::clone(&encoding)));
             encoding
         }
     };
@@ -214,7 +249,10 @@ fn work(
     let mut blends = Vec::new();
     for part in plan.parts.iter().filter(|p| all || p.strength != 0.0) {
         let (neutral, styled) = (condition(&part.neutral)?, condition(&part.styled)?);
-        blends.push(Blend::new(neutral, styled, part.lambda.clone(), part.strength)?.with_damping(part.damping)?);
+        blends.push(
+            Blend::new(neutral, styled, part.lambda.clone(), part.strength)?
+                .with_damping(part.damping)?,
+        );
     }
     let base = condition(&plan.base)?;
     let guidance = match plan.guidance {
@@ -240,28 +278,50 @@ fn work(
                         Some(kept) => (*kept).clone(),
                         None => {
                             let noise = Stochastic::new(ETA, plan.recipe.seed)?;
-                            Inversion::new(grid, encoding.latent.clone(), base.clone(), guidance, noise)?
+                            Inversion::new(
+                                grid,
+                                encoding.latent.clone(),
+                                base.clone(),
+                                guidance,
+                                noise,
+                            )?
                         }
                     };
                     let result = inversion.complete(&net, from, span);
                     // Also after a cancel: what was computed holds.
                     let inversion = Arc::new(inversion);
-                    shared.cache.put(inversion_key, Value::Inversion(Arc::clone(&inversion)));
+                    shared
+                        .cache
+                        .put(inversion_key, Value::Inversion(Arc::clone(&inversion)));
                     result.map(|()| inversion)
                 })?,
             };
-            course.phase(Phase::Edit, for_edit, |span| mix::edit(&net, &inversion, &blends, start, span))?
+            course.phase(Phase::Edit, for_edit, |span| {
+                mix::edit(&net, &inversion, &blends, start, span)
+            })?
         }
         Form::Published => {
             let inversion = course.phase(Phase::Invert, for_invert, |span| {
                 let seed = plan.recipe.seed;
-                PublishedInversion::new(&net, grid, &encoding.latent, base.clone(), guidance, seed, span)
+                PublishedInversion::new(
+                    &net,
+                    grid,
+                    &encoding.latent,
+                    base.clone(),
+                    guidance,
+                    seed,
+                    span,
+                )
             })?;
-            course.phase(Phase::Edit, for_edit, |span| inversion.edit(&net, &blends, span))?
+            course.phase(Phase::Edit, for_edit, |span| {
+                inversion.edit(&net, &blends, span)
+            })?
         }
     };
     notes.predictions = net.predictions();
-    let decoded = course.phase(Phase::Decode, for_decode, |span| decode(pipeline, &edited, span.control()))?;
+    let decoded = course.phase(Phase::Decode, for_decode, |span| {
+        decode(pipeline, &edited, span.control())
+    })?;
     course.phase(Phase::Fit, for_fit, |_| {
         let (w, h) = (patch.width(), patch.height());
         let (radius, epsilon) = (plan.radius as usize, f64::from(plan.epsilon));
@@ -282,7 +342,11 @@ fn encode_text(pipeline: &Pipeline, text: &str, control: &Control) -> Result<Tex
 }
 
 /// The patch's latent; the model takes −1..=1.
-fn encode(pipeline: &Pipeline, patch: &Patch, control: &Control) -> Result<crate::diffusion::Latent> {
+fn encode(
+    pipeline: &Pipeline,
+    patch: &Patch,
+    control: &Control,
+) -> Result<crate::diffusion::Latent> {
     let rgb: Vec<f32> = patch.pixels().iter().map(|v| 2.0 * v - 1.0).collect();
     let latent = pipeline.vae_encode(&rgb, patch.height(), patch.width(), control.cancel())?;
     finite(&latent.data, "encoder")?;
@@ -290,7 +354,11 @@ fn encode(pipeline: &Pipeline, patch: &Patch, control: &Control) -> Result<crate
 }
 
 /// A latent's picture, 0..=1 nominal.
-fn decode(pipeline: &Pipeline, latent: &crate::diffusion::Latent, control: &Control) -> Result<Vec<f32>> {
+fn decode(
+    pipeline: &Pipeline,
+    latent: &crate::diffusion::Latent,
+    control: &Control,
+) -> Result<Vec<f32>> {
     let mut rgb = pipeline.vae_decode(latent, control.cancel())?;
     finite(&rgb, "decoder")?;
     rgb.iter_mut().for_each(|v| *v = 0.5 * *v + 0.5);
@@ -300,15 +368,20 @@ fn decode(pipeline: &Pipeline, latent: &crate::diffusion::Latent, control: &Cont
 fn finite(numbers: &[f32], part: &str) -> Result<()> {
     match numbers.iter().find(|v| !v.is_finite()) {
         None => Ok(()),
-        Some(bad) => Err(Error::new(Code::InvalidModel, format!("the model's {part} gave {bad}: must be finite"))
-            .with_hint("the weights are damaged, or too large for 16 bits: fetch the model again")),
+        Some(bad) => Err(Error::new(
+            Code::InvalidModel,
+            format!("the model's {part} gave {bad}: must be finite"),
+        )
+        .with_hint("the weights are damaged, or too large for 16 bits: fetch the model again")),
     }
 }
 
 fn warn_of_texts(texts: &[&str], known: &HashMap<&str, Arc<Text>>, warnings: &mut Vec<String>) {
     let mut unknown: Vec<String> = Vec::new();
     for text in texts {
-        let Some(read) = known.get(text) else { continue };
+        let Some(read) = known.get(text) else {
+            continue;
+        };
         for word in &read.unknown {
             let word = crate::fields::shorten(word);
             if !unknown.contains(&word) {
@@ -317,7 +390,10 @@ fn warn_of_texts(texts: &[&str], known: &HashMap<&str, Arc<Text>>, warnings: &mu
         }
         if read.dropped > 0 {
             let text = crate::fields::shorten(text);
-            warnings.push(format!("\"{text}\" is too long for the model: its last {} pieces were cut off", read.dropped));
+            warnings.push(format!(
+                "\"{text}\" is too long for the model: its last {} pieces were cut off",
+                read.dropped
+            ));
         }
     }
     if !unknown.is_empty() {

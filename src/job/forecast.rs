@@ -21,7 +21,9 @@ pub struct Forecast {
 impl Forecast {
     /// All together.
     pub fn total(&self) -> u64 {
-        self.weights.saturating_add(self.work).saturating_add(self.kept)
+        self.weights
+            .saturating_add(self.work)
+            .saturating_add(self.kept)
     }
 
     /// Fails with [`Code::OutOfMemory`] when `limit` bytes (by a wish, or else what the machine has
@@ -36,11 +38,19 @@ impl Forecast {
             return Ok(());
         }
         let mut error = format!("needs {}, {} {whose}", show(self.total()), show(most));
-        let _ = write!(error, " (weights {}, networks {}, kept {})", show(self.weights), show(self.work), show(self.kept));
-        Err(Error::new(Code::OutOfMemory, error).with_parameter("memory_limit").with_hint(match limit {
-            Limit::Wish(_) => "allow more, take fewer steps, or choose a smaller model",
-            _ => "close other programs, take fewer steps, or choose a smaller model",
-        }))
+        let _ = write!(
+            error,
+            " (weights {}, networks {}, kept {})",
+            show(self.weights),
+            show(self.work),
+            show(self.kept)
+        );
+        Err(Error::new(Code::OutOfMemory, error)
+            .with_parameter("memory_limit")
+            .with_hint(match limit {
+                Limit::Wish(_) => "allow more, take fewer steps, or choose a smaller model",
+                _ => "close other programs, take fewer steps, or choose a smaller model",
+            }))
     }
 }
 
@@ -79,7 +89,13 @@ fn container() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = groups.lines().find_map(|l| l.strip_prefix("0::/"))?;
     let folder = std::path::Path::new("/sys/fs/cgroup").join(path);
-    let number = |file: &str| std::fs::read_to_string(folder.join(file)).ok()?.trim().parse::<u64>().ok();
+    let number = |file: &str| {
+        std::fs::read_to_string(folder.join(file))
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    };
     let stat = std::fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
     let cached = field(&stat, "inactive_file").unwrap_or(0);
     Some(number("memory.max")?.saturating_sub(number("memory.current")?.saturating_sub(cached)))
@@ -107,10 +123,17 @@ mod tests {
 
     #[test]
     fn too_little_is_refused_with_both_numbers_and_a_hint() {
-        let forecast = Forecast { weights: 9 << 30, work: 100 << 20, kept: 1 << 20 };
+        let forecast = Forecast {
+            weights: 9 << 30,
+            work: 100 << 20,
+            kept: 1 << 20,
+        };
         let error = forecast.check(Limit::Free(6 << 30)).unwrap_err();
         assert_eq!(error.code(), Code::OutOfMemory);
-        assert!(error.message().starts_with("needs 9.1 GiB, 6.0 GiB free"), "{error}");
+        assert!(
+            error.message().starts_with("needs 9.1 GiB, 6.0 GiB free"),
+            "{error}"
+        );
         assert!(!error.hint().is_empty());
         assert!(forecast.check(Limit::Free(10 << 30)).is_ok());
         assert!(forecast.check(Limit::Unknown).is_ok());
@@ -118,7 +141,11 @@ mod tests {
 
     #[test]
     fn a_forecast_beyond_all_numbers_does_not_wrap_around() {
-        let forecast = Forecast { weights: u64::MAX, work: u64::MAX, kept: 1 };
+        let forecast = Forecast {
+            weights: u64::MAX,
+            work: u64::MAX,
+            kept: 1,
+        };
         assert!(forecast.check(Limit::Wish(u64::MAX - 1)).is_err());
     }
 

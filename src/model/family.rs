@@ -84,9 +84,24 @@ impl Outline {
         };
         let (unet, vae, text) = (&outline.unet, &outline.vae, &outline.text);
         let fits = [
-            ("unet in_channels", unet.in_channels, "vae latent_channels", vae.latent_channels),
-            ("unet out_channels", unet.out_channels, "vae latent_channels", vae.latent_channels),
-            ("unet cross_attention_dim", unet.text_width, "text_encoder hidden_size", text.width),
+            (
+                "unet in_channels",
+                unet.in_channels,
+                "vae latent_channels",
+                vae.latent_channels,
+            ),
+            (
+                "unet out_channels",
+                unet.out_channels,
+                "vae latent_channels",
+                vae.latent_channels,
+            ),
+            (
+                "unet cross_attention_dim",
+                unet.text_width,
+                "text_encoder hidden_size",
+                text.width,
+            ),
         ];
         for (a, x, b, y) in fits {
             if x != y {

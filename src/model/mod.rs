@@ -15,4 +15,4 @@ pub mod unet;
 pub mod vae;
 
 pub use build::Builder;
-pub use family::{Context, Grid, Pipeline, TextEmbedding};
+pub use family::{Context, Grid, Outline, Pipeline, TextEmbedding};
