@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use safetensors::SafeTensors;
 use semblance::job::Cancel;
-use semblance::model::{Pipeline, TextEmbedding};
+use semblance::model::{Context, Pipeline, TextEmbedding};
 use semblance::weights::ModelSource;
 use semblance::{Code, Latent};
 
@@ -183,7 +183,7 @@ fn a_mix_of_contexts_is_the_context_of_the_mix_and_exact_at_both_ends() {
         height: 8,
         width: 8,
     };
-    let predict = |c| {
+    let predict = |c: &Context| {
         p.unet(&[(&x, 500.0, c)], &Cancel::new()).unwrap()[0]
             .data
             .clone()

@@ -93,10 +93,19 @@ impl Tokenizer {
         let vocabulary = vocab.as_object().map_or(0, |v| v.len());
         let special = Special::read(source)?;
         let (start, end, pad) = (id(&special.start)?, id(&special.end)?, id(&special.pad)?);
-        let added = [(&special.start, start), (&special.end, end)].map(|(content, id)| {
-            json!({"id": id, "content": content, "single_word": false, "lstrip": false,
-                   "rstrip": false, "normalized": false, "special": true})
-        });
+        // The padding is special too: Stable Diffusion 2's "!" is id 0 wherever a text has it.
+        let mut added = vec![(&special.start, start), (&special.end, end)];
+        if pad != end && pad != start {
+            added.push((&special.pad, pad));
+        }
+        added.sort_by_key(|(_, id)| *id);
+        let added: Vec<Value> = added
+            .into_iter()
+            .map(|(content, id)| {
+                json!({"id": id, "content": content, "single_word": false, "lstrip": false,
+                       "rstrip": false, "normalized": false, "special": true})
+            })
+            .collect();
         let whole = json!({
             "version": "1.0",
             "added_tokens": added,
