@@ -10,6 +10,8 @@ use super::plms::{self, History};
 use super::*;
 use crate::error::{Code, Result};
 use crate::job::{Cancel, Control, Phase};
+use crate::method::published::PublishedInversion;
+use crate::method::{Blend, Lambda};
 
 #[derive(Deserialize)]
 struct Fixtures {
@@ -18,6 +20,7 @@ struct Fixtures {
     ddim: Vec<Trajectory>,
     plms: Vec<Trajectory>,
     noise: Vec<Noise>,
+    published: Published,
 }
 
 #[derive(Deserialize)]
@@ -51,6 +54,19 @@ struct Noise {
     purpose: u64,
     step: u64,
     values: Vec<f32>,
+}
+
+#[derive(Deserialize)]
+struct Published {
+    config: ScheduleConfig,
+    seed: u64,
+    t_star: u32,
+    scale: f32,
+    empty: f32,
+    base: f32,
+    styled: f32,
+    start: Vec<f32>,
+    edited: Vec<f32>,
 }
 
 fn fixtures() -> Fixtures {
@@ -211,6 +227,35 @@ fn plms_follows_diffusers_at_every_step() {
         assert_eq!(sampled, x);
         assert_eq!(net.batches.get(), fixture.steps + 1);
     }
+}
+
+#[test]
+fn the_published_form_follows_an_independent_f64_reference() {
+    let (net, control, fixture) = (
+        Analytic::default(),
+        Control::default(),
+        fixtures().published,
+    );
+    let span = Span::new(&control, Phase::Edit, 0.0, 1.0);
+    let grid = Schedule::new(&fixture.config).unwrap().grid(50).unwrap();
+    let guidance = Guidance::new(fixture.scale, text(fixture.empty)).unwrap();
+    let (base, styled) = (text(fixture.base), text(fixture.styled));
+    let inversion = PublishedInversion::new(
+        &net,
+        grid,
+        &start(),
+        base.clone(),
+        guidance,
+        fixture.seed,
+        span,
+    )
+    .unwrap();
+    assert!(off(&inversion.start().data, &fixture.start) < 1e-4);
+    let lambda = Lambda::published(fixture.t_star, 0.0).unwrap();
+    let blends = [Blend::new(&base, &styled, lambda, 1.0).unwrap()];
+    let edited = inversion.edit(&net, &blends, span).unwrap();
+    let off = off(&edited.data, &fixture.edited);
+    assert!(off < 1e-3, "off by {off}");
 }
 
 #[test]

@@ -109,6 +109,11 @@ impl PublishedInversion {
         Ok(x)
     }
 
+    /// The latent that replays start from, inverted to the noisiest level.
+    pub fn start(&self) -> &Latent {
+        &self.start
+    }
+
     /// The steps.
     pub fn grid(&self) -> &Grid {
         &self.grid
