@@ -381,7 +381,8 @@ fn guidance_is_the_empty_answer_plus_scale_times_the_difference() {
     assert_eq!(ask(&three, -0.5), empty);
     assert_eq!(Guidance::new(1.0, text(-0.5)).unwrap(), Guidance::OFF);
 
-    (net.batches.set(0), net.latents.set(0));
+    net.batches.set(0);
+    net.latents.set(0);
     ask(&Guidance::OFF, 0.0);
     assert_eq!((net.batches.get(), net.latents.get()), (1, 1));
     ask(&three, 0.0);
