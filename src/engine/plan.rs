@@ -196,7 +196,9 @@ fn part(attribute: &Attribute, strength: f32, scene: Option<&str>) -> Result<Par
 fn lambda(tuning: &Tuning, learned: Option<&Learned>) -> Result<Lambda> {
     match learned {
         Some(learned) => {
-            let times: Vec<f64> = learned.times.iter().map(|&t| f64::from(t)).collect();
+            // Files count the 1000 training timesteps from 0, λ takes the fraction that is left.
+            let left = |t: &f32| ((f64::from(*t) + 1.0) / 1000.0).min(1.0);
+            let times: Vec<f64> = learned.times.iter().map(left).collect();
             let values: Vec<f32> = learned.lambda.iter().map(|l| l * tuning.scale).collect();
             Lambda::learned(&times, &values)
         }
