@@ -195,13 +195,15 @@ pub fn parse(bytes: Vec<u8>) -> std::result::Result<Document, String> {
 
 /// Decodes a picture of one layer.
 fn decode(kind: Kind, bytes: &[u8]) -> std::result::Result<Picture, String> {
-    let mut picture = match kind {
+    // A decoder that panics on a damaged file must not end a run over a thousand others.
+    let mut picture = std::panic::catch_unwind(|| match kind {
         Kind::Png => png::decode(bytes),
         Kind::Jpeg => jpeg::decode(bytes),
         Kind::Tiff => tiff::decode(bytes),
         Kind::Webp => webp::decode(bytes),
         Kind::Ora => Err("layers within layers".to_owned()),
-    }
+    })
+    .unwrap_or_else(|_| Err("its decoder gave up".to_owned()))
     .map_err(|what| format!("{} cannot be decoded: {what}", kind.name()))?;
     if let Some(exif) = &mut picture.metadata.exif
         && let Some(orientation) = image::metadata::Orientation::remove_from_exif_chunk(exif)

@@ -36,6 +36,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture, String> {
     };
     let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), bounds);
     decoder.set_transformations(Transformations::EXPAND);
+    // Before anything is allocated for the claimed size.
+    let header = decoder.read_header_info().map_err(text)?;
+    crate::pixels::checked_size(header.width, header.height, 1)?;
     let mut reader = decoder.read_info().map_err(text)?;
     let (width, height) = (reader.info().width, reader.info().height);
     let (color, depth) = reader.output_color_type();
