@@ -229,10 +229,10 @@ impl Library {
     fn json(&self, f: impl FnOnce(*mut *mut c_char, *mut abi::Error) -> i32) -> Result<Value> {
         let mut string = null_mut();
         self.call(|error| f(&mut string, error))?;
-        // SAFETY: module; on success the string is ours, NUL-terminated, until string_free.
         let copy = if string.is_null() {
             Vec::new()
         } else {
+            // SAFETY: module; on success the string is ours, NUL-terminated, until string_free.
             unsafe { CStr::from_ptr(string) }.to_bytes().to_vec()
         };
         // SAFETY: module; given back once.

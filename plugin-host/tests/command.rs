@@ -4,6 +4,7 @@
 //! into one folder) and the random model of tests/fixtures/tiny.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -477,12 +478,18 @@ fn ctrl_c_ends_with_130_and_leaves_no_file() {
         .env_remove("SEMBLANCE_LIBRARY")
         .args(["edit", "a.png", "--model", tiny.to_str().unwrap()])
         .args(["--from", "a", "--to", "b", "--steps", "1000", "-o", "b.png"])
+        .args(["--progress", "json"])
+        .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    // The first line says that the job runs.
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    assert!(first.starts_with('{'), "{first}");
     let id = child.id().to_string();
     let sent = Command::new("kill").args(["-INT", &id]).status().unwrap();
     assert!(sent.success());
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
     assert_eq!(files(folder.path()), ["a.png"]);
 }

@@ -204,7 +204,11 @@ fn decode(kind: Kind, bytes: &[u8]) -> std::result::Result<Picture, String> {
         Kind::Ora => Err("layers within layers".to_owned()),
     })
     .unwrap_or_else(|_| Err("its decoder gave up".to_owned()))
-    .map_err(|what| format!("{} cannot be decoded: {what}", kind.name()))?;
+    .map_err(|what| {
+        // Some decoders' texts have line breaks.
+        let words: Vec<&str> = what.split_whitespace().collect();
+        format!("{} cannot be decoded: {}", kind.name(), words.join(" "))
+    })?;
     if let Some(exif) = &mut picture.metadata.exif
         && let Some(orientation) = image::metadata::Orientation::remove_from_exif_chunk(exif)
     {
