@@ -46,7 +46,7 @@ impl Subject {
             serde_json::json!([{ "name": attribute.name(), "strength": strength }]),
         );
         if !shortcut {
-            fields.insert("identity_shortcut".into(), false.into());
+            fields.insert("identity_shortcut".into(), "off".into());
         }
         let recipe = Recipe::from_json(&serde_json::Value::Object(fields).to_string()).unwrap();
         let rect = Rect {

@@ -29,15 +29,15 @@ use self::report::Report;
 use crate::attribute::{Catalogue, ModelId};
 use crate::diffusion::Schedule;
 use crate::error::{Code, Error, Result};
-use crate::job::{Control, Forecast, Limit, Phase, available};
+use crate::job::{Cancel, Control, Forecast, Limit, Phase, available};
 use crate::layer::{
     Change, LayerView, LayerViewMut, MaskView, Patch, Placement, Rect, Tally, render,
     render_in_place,
 };
 use crate::model::{Outline, Pipeline};
 use crate::params;
-use crate::recipe::Recipe;
-use crate::weights::ModelSource;
+use crate::recipe::{Recipe, Stamp};
+use crate::weights::{Layout, ModelSource};
 
 /// Where the weights are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,6 +95,7 @@ pub struct Request {
     patch: Patch,
     schedule: Arc<Schedule>,
     forecast: Forecast,
+    made_by: Option<Stamp>,
 }
 
 /// A finished edit, kept at the model's size and rendered onto host pixels on demand.
@@ -222,7 +223,7 @@ impl Engine {
         recipe: &Recipe,
     ) -> Result<Request> {
         let shared = &self.0;
-        let plan = Plan::new(recipe, &shared.catalogue, &shared.model_id())?;
+        let plan = shared.plan(recipe)?;
         // Also finds out whether the schedule serves so many steps.
         shared.schedule.grid(plan.steps as usize)?;
         let mut forecast = Forecast::default();
@@ -242,6 +243,7 @@ impl Engine {
             patch,
             forecast,
             schedule: Arc::clone(&shared.schedule),
+            made_by: recipe.stamp.clone(),
         })
     }
 
@@ -303,6 +305,18 @@ impl Shared {
                 .model
                 .get()
                 .map_or_else(String::new, |m| m.model_hash().to_owned()),
+        }
+    }
+
+    fn plan(&self, recipe: &Recipe) -> Result<Plan> {
+        let model = self.model_id();
+        match Plan::new(recipe, &self.catalogue, &model) {
+            // An attribute may name the model by its hash, which is not known before it is read.
+            Err(e) if e.code() == Code::AttributeNotForModel && model.hash.is_empty() => {
+                let hash = Layout::open(&self.source)?.hash(&Cancel::new())?;
+                Plan::new(recipe, &self.catalogue, &ModelId { hash, ..model })
+            }
+            plan => plan,
         }
     }
 

@@ -76,6 +76,15 @@ pub(super) fn run(shared: &Shared, request: &Request, control: &Control) -> Resu
     let (phases, ms) = course.end()?;
     let model = shared.model_id();
     let mut recipe = plan.recipe.clone();
+    if let Some(made) = &request.made_by
+        && !skipped
+        && ![&model.hash, ""].contains(&made.model_hash.as_str())
+    {
+        (notes.warnings).push(
+            "the recipe was made with other weights than this model's: the edit will differ"
+                .to_owned(),
+        );
+    }
     recipe.stamp = Some(Stamp {
         version: crate::VERSION.to_owned(),
         model: model.name.clone(),
