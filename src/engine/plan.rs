@@ -196,9 +196,8 @@ fn part(attribute: &Attribute, strength: f32, scene: Option<&str>) -> Result<Par
 fn lambda(tuning: &Tuning, learned: Option<&Learned>) -> Result<Lambda> {
     match learned {
         Some(learned) => {
-            // Files count the 1000 training timesteps from 0, λ takes the fraction that is left.
-            let left = |t: &f32| ((f64::from(*t) + 1.0) / 1000.0).min(1.0);
-            let times: Vec<f64> = learned.times.iter().map(left).collect();
+            // Files give the fraction of the schedule that is left, as λ takes it.
+            let times: Vec<f64> = learned.times.iter().map(|&t| f64::from(t)).collect();
             let values: Vec<f32> = learned.lambda.iter().map(|l| l * tuning.scale).collect();
             Lambda::learned(&times, &values)
         }
@@ -273,6 +272,27 @@ mod tests {
             assert_eq!(plan.parts[0].neutral, plan.base);
             assert_eq!(plan.parts[0].styled, "a photo of rolling hills, in fog");
         }
+    }
+
+    #[test]
+    fn a_learned_lambda_is_read_at_the_fractions_that_its_file_gives() {
+        let tuning = Tuning {
+            t_star: 0.0,
+            d: 0.0,
+            scale: 0.5,
+            steps: None,
+            guidance: None,
+            residuals: Residuals::Exact,
+        };
+        let learned = Learned {
+            times: vec![1.0, 0.5],
+            lambda: vec![0.0, 1.0],
+        };
+        let lambda = lambda(&tuning, Some(&learned)).unwrap();
+        assert_eq!(
+            [1.0, 0.75, 0.5, 0.1].map(|t| lambda.at(t)),
+            [0.0, 0.25, 0.5, 0.5]
+        );
     }
 
     #[test]
