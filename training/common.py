@@ -1,0 +1,109 @@
+"""What every training here shares: set-up, averaged weights, checkpoints, the noise schedule, PSNR."""
+import copy
+import os
+
+import torch
+
+
+def setup(a):
+    """Threads, seed, folder; the device."""
+    os.makedirs(a.runs, exist_ok=True)
+    torch.set_num_threads(a.threads)
+    torch.manual_seed(int.from_bytes(os.urandom(4), "little"))
+    return torch.device(a.device)
+
+
+class Ema:
+    """Exponential moving average of the weights, with a shorter memory at the start."""
+
+    def __init__(self, m, decay):
+        self.m, self.decay = copy.deepcopy(m).eval().requires_grad_(False), decay
+
+    @torch.no_grad()
+    def update(self, m, i):
+        k = min(self.decay, (i + 1) / (i + 12))
+        torch._foreach_lerp_(list(self.m.parameters()), [p.detach() for p in m.parameters()], 1 - k)
+
+    def into(self, m):
+        return self.m
+
+
+def save(path, m, ema, opt, i, seconds):
+    torch.save(dict(m=m.state_dict(), ema=ema.m.state_dict(), opt=opt.state_dict(), i=i, seconds=seconds), path + ".part")
+    os.replace(path + ".part", path)
+
+
+def load(path, dev, m, ema, opt):
+    """(step, seconds trained); (0, 0) where there is no checkpoint."""
+    if not os.path.exists(path):
+        return 0, 0.0
+    c = torch.load(path, map_location=dev, weights_only=True)
+    m.load_state_dict(c["m"])
+    ema.m.load_state_dict(c["ema"])
+    try:
+        opt.load_state_dict(c["opt"])
+    except (ValueError, KeyError) as e:
+        print("optimiser starts anew:", e)
+    return c["i"], c["seconds"]
+
+
+def psnr(a, b):
+    """dB per picture of (n, 3, h, w) in [-1, 1], at most 60."""
+    return -10 * torch.log10((((a - b) / 2) ** 2).mean((1, 2, 3)).clamp(min=1e-6))
+
+
+def alphas(n=1000):
+    """Cumulative products, scaled-linear beta 0.00085 .. 0.012 rescaled to zero terminal SNR (Lin et al. 2023, alg. 1)."""
+    s = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, n, dtype=torch.float64) ** 2, 0).sqrt()
+    s = (s - s[-1]) * s[0] / (s[0] - s[-1])
+    return (s * s).float()
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for hidden matrices and filters (Jordan 2024; scaled to AdamW's update size, Liu et al. 2025), AdamW for the rest.
+
+    Few steps are all that a CPU affords, and orthogonalised updates get further in each.
+    """
+
+    def __init__(self, m, lr, matrix_lr=1.5, decay=0.01):
+        ps = [p for p in m.parameters() if p.requires_grad]
+        wide = [p for p in ps if p.ndim >= 2 and min(p.shape[0], p[0].numel()) >= 16]
+        ids = {id(p) for p in wide}
+        super().__init__([dict(params=wide, wide=True), dict(params=[p for p in ps if id(p) not in ids], wide=False)], dict(lr=lr))
+        self.matrix_lr, self.decay = matrix_lr, decay
+
+    @torch.no_grad()
+    def step(self):
+        for g in self.param_groups:
+            for p in g["params"]:
+                if p.grad is None:
+                    continue
+                s = self.state[p]
+                if not s:
+                    s["m"] = torch.zeros_like(p)
+                    if not g["wide"]:
+                        s["v"], s["n"] = torch.zeros_like(p), 0
+                if g["wide"]:
+                    s["m"].lerp_(p.grad, 0.05)
+                    u = p.grad.lerp(s["m"], 0.95).reshape(len(p), -1)  # Nesterov
+                    u = orthogonal(u) * (0.2 * max(u.shape) ** 0.5)
+                    p.mul_(1 - g["lr"] * self.decay)
+                    p.add_(u.view_as(p).to(p.dtype), alpha=-g["lr"] * self.matrix_lr)
+                else:
+                    s["n"] += 1
+                    s["m"].lerp_(p.grad, 0.1)
+                    s["v"].lerp_(p.grad * p.grad, 0.01)
+                    k = g["lr"] * (1 - 0.99 ** s["n"]) ** 0.5 / (1 - 0.9 ** s["n"])
+                    p.addcdiv_(s["m"], s["v"].sqrt() + 1e-9, value=-k)
+
+
+def orthogonal(g):
+    """Nearest orthogonal matrix, five quintic Newton-Schulz steps in bf16."""
+    x = g.bfloat16()
+    flip = x.shape[0] > x.shape[1]
+    x = x.T if flip else x
+    x = x / (x.norm() + 1e-7)
+    for _ in range(5):
+        a = x @ x.T
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+    return (x.T if flip else x).float()
