@@ -20,7 +20,7 @@ use clap::Parser;
 use metrics::{AffineFit, AffineMap, Picture, apply, delta_e, psnr};
 use rayon::prelude::*;
 use report::Table;
-use semblance_atelier::{Attribute, Attributes, Scene};
+use semblance_atelier::{Attribute, Attributes, Frame, Scene};
 use subject::Subject;
 
 /// The model's own size and a full size, pixels.
@@ -102,34 +102,35 @@ fn main() {
     );
     let mut table = Table::default();
 
-    for &(width, height) in sizes {
-        let maps: Vec<AffineMap> = attributes.iter().map(|&a| fit(a, width, height)).collect();
-        for (k, seed) in options.seeds.clone().enumerate() {
-            let scene = Scene::from_seed(seed);
-            let source = render(&scene, &Attributes::default(), width, height);
-            let mut row = vec![source.clone()];
-            for (&attribute, map) in attributes.iter().zip(&maps) {
-                let truth = render(&scene, &Attributes::only(attribute, 1.0), width, height);
-                let edit = subject.edit(&source, attribute, options.strength);
-                let mask = scene.mask(attribute, width, height);
-                compare(
-                    &mut table,
-                    attribute,
-                    (width, height),
-                    &source,
-                    &truth,
-                    &apply(map, &source),
-                    &edit,
-                    &mask,
-                );
-                if k < 4 {
-                    row.extend([edit, truth]);
+    for &size in sizes {
+        let maps = fit(&attributes, size);
+        let seeds: Vec<u64> = options.seeds.clone().collect();
+        let mut done = 0;
+        for chunk in seeds.chunks(8) {
+            let scenes: Vec<_> = chunk
+                .par_iter()
+                .map(|&seed| Truth::render(seed, &attributes, size))
+                .collect();
+            for scene in scenes {
+                let mut row = vec![scene.source.clone()];
+                for (k, &attribute) in attributes.iter().enumerate() {
+                    let edit = subject.edit(&scene.source, attribute, options.strength);
+                    compare(
+                        &mut table,
+                        attribute,
+                        &scene,
+                        k,
+                        &apply(&maps[k], &scene.source),
+                        &edit,
+                    );
+                    row.extend([edit, scene.truths[k].0.clone()]);
                 }
+                if let (Some(path), true) = (&options.sheet, done < 6) {
+                    report::add_to_sheet(path, &row, done);
+                }
+                done += 1;
+                report::tick(done, seeds.len(), size.0);
             }
-            if let (Some(path), true) = (&options.sheet, k < 4) {
-                report::add_to_sheet(path, &row, k);
-            }
-            report::tick(k + 1, options.seeds.clone().count(), width);
         }
     }
     sliders(&mut table, &subject, &attributes, options.seeds.clone());
@@ -142,55 +143,75 @@ fn main() {
     }
 }
 
-fn render(scene: &Scene, attributes: &Attributes, width: u32, height: u32) -> Picture {
-    Picture {
-        width,
-        height,
-        rgb: scene.render(attributes, width, height).rgb,
+/// One scene: daylight, and what each attribute truly makes of it, with the attribute's mask.
+struct Truth {
+    source: Picture,
+    truths: Vec<(Picture, Vec<f32>)>,
+}
+
+impl Truth {
+    fn render(seed: u64, attributes: &[Attribute], (width, height): (u32, u32)) -> Truth {
+        let scene = Scene::from_seed(seed);
+        let frame = Frame::new(&scene, width as usize, height as usize);
+        let picture = |attributes: &Attributes| Picture {
+            width,
+            height,
+            rgb: frame.render(attributes).to_u8(),
+        };
+        Truth {
+            source: picture(&Attributes::default()),
+            truths: attributes
+                .iter()
+                .map(|&a| (picture(&Attributes::only(a, 1.0)), frame.mask(a)))
+                .collect(),
+        }
     }
 }
 
-fn fit(attribute: Attribute, width: u32, height: u32) -> AffineMap {
-    // A colour map has no detail to gain from more pixels than these.
-    let (w, h) = if width > 320 {
-        (width / 4, height / 4)
+fn daylight(seed: u64, size: (u32, u32)) -> Picture {
+    Truth::render(seed, &[], size).source
+}
+
+/// One colour map per attribute. It has no detail to gain from more than 192 × 144 pixels.
+fn fit(attributes: &[Attribute], (width, height): (u32, u32)) -> Vec<AffineMap> {
+    let size = if width > 192 {
+        (192, 192 * height / width)
     } else {
         (width, height)
     };
-    let pairs: Vec<_> = LUT_SEEDS
+    let scenes: Vec<_> = LUT_SEEDS
         .into_par_iter()
-        .map(|seed| {
-            let scene = Scene::from_seed(seed);
-            (
-                render(&scene, &Attributes::default(), w, h),
-                render(&scene, &Attributes::only(attribute, 1.0), w, h),
-            )
-        })
+        .map(|seed| Truth::render(seed, attributes, size))
         .collect();
-    let mut fit = AffineFit::default();
-    for (source, target) in &pairs {
-        fit.add(source, target);
-    }
-    fit.solve()
+    (0..attributes.len())
+        .map(|k| {
+            let mut fit = AffineFit::default();
+            for scene in &scenes {
+                fit.add(&scene.source, &scene.truths[k].0);
+            }
+            fit.solve()
+        })
+        .collect()
 }
 
-#[allow(clippy::too_many_arguments)] // four pictures of one scene, compared under one mask
 fn compare(
     table: &mut Table,
     attribute: Attribute,
-    size: (u32, u32),
-    source: &Picture,
-    truth: &Picture,
+    scene: &Truth,
+    k: usize,
     lut: &Picture,
     edit: &Picture,
-    mask: &[f32],
 ) {
+    let source = &scene.source;
+    let (truth, mask) = &scene.truths[k];
+    let size = (source.width, source.height);
     let inside = |i: usize| mask[i] > INSIDE;
     let outside = |i: usize| mask[i] < OUTSIDE;
-    for (place, keep) in [
+    let regions = [
         ("inside", &inside as &dyn Fn(usize) -> bool),
         ("outside", &outside),
-    ] {
+    ];
+    for (place, keep) in regions {
         for (measure, picture) in [
             ("psnr unedited", source),
             ("psnr lut", lut),
@@ -201,40 +222,25 @@ fn compare(
             }
         }
     }
-    let step = (size.0 as usize * size.1 as usize / 16384).max(1);
-    table.add(
-        attribute.name(),
-        size,
-        "inside",
-        "ΔE2000 edit",
-        delta_e(source, edit, step, inside),
-    );
-    table.add(
-        attribute.name(),
-        size,
-        "inside",
-        "ΔE2000 truth",
-        delta_e(source, truth, step, inside),
-    );
-    table.add(
-        attribute.name(),
-        size,
-        "outside",
-        "ΔE2000 edit",
-        delta_e(source, edit, step, outside),
-    );
+    let step = (mask.len() / 16384).max(1);
+    let mut add = |place, measure, picture, keep: &dyn Fn(usize) -> bool| {
+        table.add(
+            attribute.name(),
+            size,
+            place,
+            measure,
+            delta_e(source, picture, step, keep),
+        );
+    };
+    add("inside", "ΔE2000 edit", edit, &inside);
+    add("inside", "ΔE2000 truth", truth, &inside);
+    add("outside", "ΔE2000 edit", edit, &outside);
 }
 
 /// Seven strengths from 0 to 1: each must lie further from the picture than the one before.
 fn sliders(table: &mut Table, subject: &Subject, attributes: &[Attribute], seeds: Range<u64>) {
-    let (width, height) = SIZES[0];
     for seed in seeds.take(12) {
-        let source = render(
-            &Scene::from_seed(seed),
-            &Attributes::default(),
-            width,
-            height,
-        );
+        let source = daylight(seed, SIZES[0]);
         for &attribute in attributes {
             let distances: Vec<f64> = (0..7)
                 .map(|k| {
@@ -261,12 +267,7 @@ fn sliders(table: &mut Table, subject: &Subject, attributes: &[Attribute], seeds
 /// Strength 0 with the shortcut switched off must give back the input's bytes.
 fn identity(table: &mut Table, subject: &Subject, attributes: &[Attribute], seeds: Range<u64>) {
     for (seed, &size) in seeds.take(4).zip(SIZES.iter().cycle()) {
-        let source = render(
-            &Scene::from_seed(seed),
-            &Attributes::default(),
-            size.0,
-            size.1,
-        );
+        let source = daylight(seed, size);
         for &attribute in attributes {
             let exact = subject.edit_without_shortcut(&source, attribute, 0.0).rgb == source.rgb;
             table.add(
@@ -282,12 +283,7 @@ fn identity(table: &mut Table, subject: &Subject, attributes: &[Attribute], seed
 
 fn round_trips(table: &mut Table, subject: &Subject, options: &Options) {
     for seed in options.seeds.clone().take(50) {
-        let source = render(
-            &Scene::from_seed(seed),
-            &Attributes::default(),
-            SIZES[0].0,
-            SIZES[0].1,
-        );
+        let source = daylight(seed, SIZES[0]);
         table.add(
             "vae",
             SIZES[0],
@@ -321,12 +317,7 @@ fn round_trips(table: &mut Table, subject: &Subject, options: &Options) {
 
 fn times(table: &mut Table, options: &Options) {
     let size = SIZES[1];
-    let source = render(
-        &Scene::from_seed(options.seeds.start),
-        &Attributes::default(),
-        size.0,
-        size.1,
-    );
+    let source = daylight(options.seeds.start, size);
     for _ in 0..3 {
         let begin = Instant::now();
         let subject = Subject::new(
@@ -350,6 +341,32 @@ fn times(table: &mut Table, options: &Options) {
             "whole",
             "second strength (s)",
             begin.elapsed().as_secs_f64(),
+        );
+    } // What a host waits for before the first job: the command line loads the library and asks its version.
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/release");
+    for _ in 0..5 {
+        let begin = Instant::now();
+        if std::process::Command::new(folder.join("semblance"))
+            .arg("--version")
+            .output()
+            .is_ok()
+        {
+            table.add(
+                "time",
+                (0, 0),
+                "whole",
+                "start and load of the library (s)",
+                begin.elapsed().as_secs_f64(),
+            );
+        }
+    }
+    if let Ok(library) = std::fs::metadata(folder.join("libsemblance.so")) {
+        table.add(
+            "size",
+            (0, 0),
+            "whole",
+            "libsemblance.so (MB)",
+            library.len() as f64 / 1e6,
         );
     }
 }

@@ -93,7 +93,7 @@ impl Subject {
     pub fn round_trip(&self, picture: &Picture) -> f64 {
         let report = self.run(picture, Attribute::Sunset, 0.0, false).report();
         let report: serde_json::Value = serde_json::from_str(&report).unwrap();
-        report["reconstruction_psnr"]
+        report["known_db"]
             .as_f64()
             .expect("the report says how well the model knows the picture")
     }

@@ -170,6 +170,9 @@ mod tests {
 
     #[test]
     fn the_best_path_is_one_that_may_be_chosen() {
-        assert_eq!(choose(CpuPath::best().name(), CpuPath::best()), Ok(CpuPath::best()));
+        assert_eq!(
+            choose(CpuPath::best().name(), CpuPath::best()),
+            Ok(CpuPath::best())
+        );
     }
 }

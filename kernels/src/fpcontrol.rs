@@ -56,7 +56,9 @@ mod imp {
     pub fn write(word: Word) {
         // SAFETY: ldmxcsr reads four bytes from the place given. `word` is the default, or was read
         // by stmxcsr on this thread, so no reserved bit is set (that would fault).
-        unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const word, options(nostack, preserves_flags, readonly)) };
+        unsafe {
+            asm!("ldmxcsr [{}]", in(reg) &raw const word, options(nostack, preserves_flags, readonly))
+        };
     }
 }
 
