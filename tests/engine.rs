@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use semblance::job::{Cancel, Control, Phase, Progress};
 use semblance::layer::{
-    AlphaState, ChannelOrder, ColorSpace, Format, LayerView, LayerViewMut, Rect, SampleType,
+    AlphaState, ChannelOrder, ColorSpace, Format, LayerView, LayerViewMut, MaskSamples, MaskView,
+    Rect, SampleType,
 };
 use semblance::{
     Code, Edit, Engine, EngineOptions, Form, FreeText, IdentityShortcut, ModelChoice, Recipe,
@@ -399,6 +400,52 @@ fn a_slider_at_0_beside_others_changes_no_byte() {
         one,
         bytes(&engine, &picture, &recipe(&[("sunset", 0.8), ("fog", 0.0)]))
     );
+}
+
+#[test]
+fn pixels_outside_the_mask_are_untouched_and_the_extent_holds_all_that_changed() {
+    let picture = Picture::new(130, 90, RGBA8);
+    let samples = vec![255; 40 * 30];
+    let place = Rect {
+        x: 50,
+        y: 20,
+        width: 40,
+        height: 30,
+    };
+    let mask = MaskView::new(&samples, 0, 40, place, MaskSamples::U8).unwrap();
+    let engine = engine();
+    let request = engine
+        .read(&picture.view(), Some(&mask), &recipe(&[("sunset", 2.0)]))
+        .unwrap();
+    let edit = engine.run(&request, &Control::default()).unwrap();
+    let mut out = picture.clone();
+    let (stride, rect) = (picture.stride(), picture.rect());
+    let mut layer =
+        LayerViewMut::new(&mut out.data.0, 0, stride, rect, RGBA8, ColorSpace::Srgb).unwrap();
+    let tally = edit.render_in_place(&mut layer, Some(&mask)).unwrap();
+    assert!(tally.changed > 0 && tally.changed <= 40 * 30, "{tally:?}");
+    let extent = edit.extent();
+    let pixels = out
+        .data
+        .0
+        .chunks(4)
+        .zip(picture.data.0.chunks(4))
+        .enumerate();
+    for (i, (new, old)) in pixels {
+        let (x, y) = (i as i64 % 130, i as i64 / 130);
+        assert_eq!(new[3], old[3], "alpha at {x}, {y}");
+        if new != old {
+            assert!((50..90).contains(&x) && (20..50).contains(&y), "{x}, {y}");
+            assert!(
+                x >= extent.x && x < extent.x + i64::from(extent.width),
+                "{extent:?}"
+            );
+            assert!(
+                y >= extent.y && y < extent.y + i64::from(extent.height),
+                "{extent:?}"
+            );
+        }
+    }
 }
 
 #[test]
