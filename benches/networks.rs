@@ -36,7 +36,7 @@ fn main() {
     let run = Cancel::new();
     time("load", 5, || drop(Pipeline::load(&source, &run).unwrap()));
     let p = Pipeline::load(&source, &run).unwrap();
-    let side = p.native_size() / p.vae_factor();
+    let side = p.outline().native_size() / p.vae_factor();
     let latent = |seed: usize| Latent {
         data: (0..side * side * p.latent_channels())
             .map(|i| ((i * 7 + seed) as f32 * 12.9898).sin() * 1.4)
@@ -57,7 +57,7 @@ fn main() {
     time("U-Net, batch 1", 40, || drop(p.unet(&one, &run).unwrap()));
     time("U-Net, batch 2", 40, || drop(p.unet(&two, &run).unwrap()));
     let rgb = p.vae_decode(&x, &run).unwrap();
-    let size = p.native_size();
+    let size = p.outline().native_size();
     time("encode", 10, || {
         drop(p.vae_encode(&rgb, size, size, &run).unwrap())
     });

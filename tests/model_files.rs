@@ -18,9 +18,10 @@ fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let to = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &to),
-            false => drop(fs::copy(entry.path(), to).unwrap()),
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
         }
     }
 }
@@ -196,19 +197,20 @@ fn other_families_and_options_are_refused_by_name() {
         refused(|f| set(f, vae, key, value), code, &[key]);
     }
     let scheduler = "scheduler/scheduler_config.json";
-    for (key, value) in [
-        ("beta_start", json!(-1)),
-        ("beta_end", json!(2)),
-        ("beta_schedule", json!("wavy")),
-        ("num_train_timesteps", json!(0)),
-        ("prediction_type", json!("dreams")),
-        ("timestep_spacing", json!("random")),
-        ("steps_offset", json!(1000)),
+    for (key, value, word) in [
+        ("beta_start", json!(-1), "beta_start = -1"),
+        ("beta_end", json!(2), "beta_end = 2"),
+        ("beta_schedule", json!("wavy"), "wavy"),
+        ("num_train_timesteps", json!(0), "1..=100000"),
+        ("num_train_timesteps", json!(1u64 << 60), "1..=100000"),
+        ("prediction_type", json!("dreams"), "dreams"),
+        ("timestep_spacing", json!("random"), "random"),
+        ("trained_betas", json!([0.5]), "trained_betas"),
     ] {
         refused(
             |f| set(f, scheduler, key, value),
             Code::InvalidModel,
-            &[key],
+            &[word],
         );
     }
     let text = "text_encoder/config.json";

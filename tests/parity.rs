@@ -254,6 +254,7 @@ fn words_in_pieces_are_named_and_learned_ones_are_not() {
 fn the_grids_are_near_the_native_area_and_at_most_two_to_one() {
     let mut grids: Vec<_> = Case::all()[0]
         .pipeline
+        .outline()
         .grids()
         .iter()
         .map(|g| (g.width, g.height))

@@ -13,12 +13,12 @@ use super::text::Tokenizer;
 use super::text::clip::{ClipText, ClipTextConfig};
 use super::unet::{Prediction, TextKeys, UNet, UNetConfig};
 use super::vae::{Vae, VaeConfig};
-use crate::diffusion::{Latent, ScheduleConfig};
+use crate::diffusion::{Latent, Schedule, ScheduleConfig};
 use crate::error::{Code, Error, Result};
 use crate::job::Cancel;
 use crate::nn::candle::Candle;
 use crate::nn::{Ops, Shape};
-use crate::weights::{self, Config, Layout, ModelSource, SchedulerConfig};
+use crate::weights::{self, Layout, ModelSource};
 
 type Backend = Candle;
 type Tensor = <Backend as Ops>::Tensor;
@@ -58,7 +58,6 @@ pub struct Outline {
     unet: UNetConfig,
     vae: VaeConfig,
     text: ClipTextConfig,
-    scheduler: SchedulerConfig,
     schedule: ScheduleConfig,
     weight_bytes: u64,
 }
@@ -78,10 +77,10 @@ impl Outline {
             unet: UNetConfig::read(&layout.config("unet")?)?,
             vae: VaeConfig::read(&layout.config("vae")?)?,
             text: ClipTextConfig::read(&layout.config("text_encoder")?)?,
-            scheduler: layout.scheduler()?,
-            schedule: Config::read(layout.source(), "scheduler/scheduler_config.json")?.parse()?,
+            schedule: layout.scheduler()?,
             weight_bytes: weight_bytes(layout)?,
         };
+        Schedule::new(&outline.schedule)?;
         let (unet, vae, text) = (&outline.unet, &outline.vae, &outline.text);
         let fits = [
             (
@@ -274,11 +273,6 @@ impl Pipeline {
         &self.outline.name
     }
 
-    /// The schedule that the model was trained on.
-    pub fn scheduler(&self) -> &SchedulerConfig {
-        &self.outline.scheduler
-    }
-
     /// Channels of a latent.
     pub fn latent_channels(&self) -> usize {
         self.outline.latent_channels()
@@ -381,7 +375,7 @@ impl Pipeline {
     }
 
     /// Predicts for a batch of (noisy latent, time, text): noise or velocity, as
-    /// [`SchedulerConfig::prediction_type`] says. All latents have one size.
+    /// [`ScheduleConfig::prediction_type`] says. All latents have one size.
     pub fn unet(&self, batch: &[(&Latent, f32, &Context)], cancel: &Cancel) -> Result<Vec<Latent>> {
         Ok(self.unet_with_middle(batch, cancel)?.0)
     }

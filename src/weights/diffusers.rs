@@ -1,6 +1,5 @@
 //! The folder layout of diffusers: model_index.json, a folder per part, config.json beside weights.
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -20,103 +19,6 @@ pub struct Layout {
 pub(crate) struct Config {
     value: Value,
     place: String,
-}
-
-/// A scheduler's configuration, with diffusers' defaults for what a file leaves out.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct SchedulerConfig {
-    /// Scheduler class that wrote the file, for instance `DDIMScheduler`.
-    #[serde(rename = "_class_name")]
-    pub class: String,
-    /// First β.
-    pub beta_start: f64,
-    /// Last β.
-    pub beta_end: f64,
-    /// `linear`, `scaled_linear` or `squaredcos_cap_v2`.
-    pub beta_schedule: String,
-    /// Noise levels the model was trained on.
-    pub num_train_timesteps: usize,
-    /// `epsilon`, `v_prediction` or `sample`.
-    pub prediction_type: String,
-    /// Whether the last level is shifted to pure noise (Lin et al. 2024, arXiv 2305.08891).
-    pub rescale_betas_zero_snr: bool,
-    /// `leading`, `trailing` or `linspace`.
-    pub timestep_spacing: String,
-    /// Added to every time of `leading` spacing.
-    pub steps_offset: usize,
-    /// Whether the level after the last step is a clean picture, or that of time 0.
-    pub set_alpha_to_one: bool,
-}
-
-impl Default for SchedulerConfig {
-    fn default() -> Self {
-        SchedulerConfig {
-            class: "DDIMScheduler".into(),
-            beta_start: 1e-4,
-            beta_end: 0.02,
-            beta_schedule: "linear".into(),
-            num_train_timesteps: 1000,
-            prediction_type: "epsilon".into(),
-            rescale_betas_zero_snr: false,
-            timestep_spacing: "leading".into(),
-            steps_offset: 0,
-            set_alpha_to_one: true,
-        }
-    }
-}
-
-impl SchedulerConfig {
-    /// Fails when a value is outside what any schedule can be made of.
-    fn check(&self, place: &str) -> Result<()> {
-        let bad = |name: &str, value: String, range: &str| {
-            Err(Error::new(
-                Code::InvalidModel,
-                format!("{place}: {name} = {value}: must be {range}"),
-            )
-            .with_parameter(name))
-        };
-        let in_range = |x: f64| x > 0.0 && x < 1.0;
-        if !in_range(self.beta_start) {
-            return bad("beta_start", self.beta_start.to_string(), "in 0..1");
-        }
-        if !in_range(self.beta_end) || self.beta_end < self.beta_start {
-            return bad("beta_end", self.beta_end.to_string(), "in beta_start..1");
-        }
-        if !(2..=100_000).contains(&self.num_train_timesteps) {
-            let value = self.num_train_timesteps.to_string();
-            return bad("num_train_timesteps", value, "2..=100000");
-        }
-        if self.steps_offset >= self.num_train_timesteps {
-            let value = self.steps_offset.to_string();
-            return bad("steps_offset", value, "below num_train_timesteps");
-        }
-        let one_of = |name: &str, value: &str, allowed: &[&str]| {
-            if allowed.contains(&value) {
-                return Ok(());
-            }
-            bad(
-                name,
-                format!("{value:?}"),
-                &format!("one of {}", allowed.join(", ")),
-            )
-        };
-        one_of(
-            "beta_schedule",
-            &self.beta_schedule,
-            &["linear", "scaled_linear", "squaredcos_cap_v2"],
-        )?;
-        one_of(
-            "prediction_type",
-            &self.prediction_type,
-            &["epsilon", "v_prediction", "sample"],
-        )?;
-        one_of(
-            "timestep_spacing",
-            &self.timestep_spacing,
-            &["leading", "trailing", "linspace"],
-        )
-    }
 }
 
 impl Config {
@@ -229,14 +131,9 @@ impl Layout {
         Config::read(&self.source, &format!("{part}/config.json"))
     }
 
-    /// The scheduler's configuration, checked.
-    pub fn scheduler(&self) -> Result<SchedulerConfig> {
-        let path = "scheduler/scheduler_config.json";
-        let config = Config::read(&self.source, path)?;
-        let scheduler: SchedulerConfig = config.parse()?;
-        config.require(&[("trained_betas", Value::Null)])?;
-        scheduler.check(&self.source.describe(path))?;
-        Ok(scheduler)
+    /// The scheduler's configuration, as `T` reads it.
+    pub(crate) fn scheduler<T: DeserializeOwned>(&self) -> Result<T> {
+        Config::read(&self.source, "scheduler/scheduler_config.json")?.parse()
     }
 
     /// The weights of `part`, relative to the source.

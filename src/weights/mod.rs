@@ -10,7 +10,7 @@ mod source;
 mod tensors;
 
 pub(crate) use diffusers::Config;
-pub use diffusers::{Layout, SchedulerConfig};
+pub use diffusers::Layout;
 pub use registry::shared;
 pub use source::{ModelSource, Stamp};
 pub use tensors::{TensorFile, Tensors};
