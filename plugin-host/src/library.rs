@@ -373,7 +373,7 @@ impl Job {
         self.library.call(|error| unsafe {
             (self.library.api.job_take)(self.handle, &mut handle, error)
         })?;
-        Ok((!handle.is_null()).then_some(Outcome {
+        Ok((!handle.is_null()).then(|| Outcome {
             library: self.library,
             handle,
         }))

@@ -37,7 +37,7 @@ Formats (the input's kind is found from its contents, the output's from its name
   WebP        8 bits; written without loss
   OpenRaster  the result is a new layer above the edited one; the other layers are kept as they are
 
-Output names with several inputs: {stem}, {ext}, {name} (both), {dir}, {n} (1, 2, 3 ...).
+Output names with several inputs: {stem}, {ext}, {name} (both), {dir}, {number} (1, 2, 3 ...).
 A file of the output's name is replaced, as by cp; the input itself only with --force.";
 
 /// Change one attribute of a picture, keep its likeness.

@@ -1,6 +1,6 @@
 //! Output names made from input names.
 //!
-//! `{stem}`, `{ext}`, `{name}`, `{dir}` and `{n}` are filled in; `{{` and `}}` are braces. Not for:
+//! `{stem}`, `{ext}`, `{name}`, `{dir}` and `{number}` are filled in; `{{` and `}}` are braces. Not for:
 //! inputs, which the shell expands.
 
 use std::collections::HashMap;
@@ -73,11 +73,11 @@ fn expand(pattern: &str, input: &Path, number: usize) -> Result<String> {
                     "" => name.push('.'),
                     folder => name.push_str(folder),
                 },
-                "n" => name.push_str(&number.to_string()),
+                "number" => name.push_str(&number.to_string()),
                 _ => {
                     return Err(
                         Failure::usage(format!("{{{key}}} in the output's name")).hint(
-                            "{stem}, {ext}, {name}, {dir} and {n} are known; write {{ for a brace",
+                            "{stem}, {ext}, {name}, {dir} and {number} are known; write {{ for a brace",
                         ),
                     );
                 }
@@ -114,8 +114,8 @@ mod tests {
     #[test]
     fn placeholders_are_filled_in() {
         assert_eq!(one("out/{stem}-dusk.{ext}").unwrap(), "out/a.b-dusk.png");
-        assert_eq!(one("{dir}/{n}-{name}").unwrap(), "in/1-a.b.png");
-        assert_eq!(one("{{{n}}}.png").unwrap(), "{1}.png");
+        assert_eq!(one("{dir}/{number}-{name}").unwrap(), "in/1-a.b.png");
+        assert_eq!(one("{{{number}}}.png").unwrap(), "{1}.png");
         assert_eq!(one("plain.png").unwrap(), "plain.png");
         assert_eq!(one("folder/").unwrap(), "folder/a.b.png");
     }
