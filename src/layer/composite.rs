@@ -307,7 +307,7 @@ impl Work<'_> {
     fn to_layer(&self, before: &[Pixel], change: &mut [Pixel], mask: &[f32]) {
         if self.converter.is_identity() {
             if self.gray {
-                self.converter.from_srgb(change);
+                self.converter.to_native(change);
             }
         } else {
             let still: Vec<bool> = change.iter().map(|c| c[..3] == [0.0; 3]).collect();
@@ -317,8 +317,8 @@ impl Work<'_> {
                     c[k] += b[k];
                 }
             }
-            self.converter.from_srgb(&mut base);
-            self.converter.from_srgb(change);
+            self.converter.to_native(&mut base);
+            self.converter.to_native(change);
             for ((c, b), still) in change.iter_mut().zip(&base).zip(still) {
                 for k in 0..3 {
                     c[k] = if still { 0.0 } else { c[k] - b[k] };

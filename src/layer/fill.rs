@@ -46,7 +46,7 @@ fn fill(picture: &mut [Pixel], width: usize, height: usize) {
         for (x, p) in row.iter_mut().enumerate().filter(|(_, p)| p[3] == 0.0) {
             // Bilinear: three quarters from the nearer half-size pixel, one from its neighbour.
             let near = |i: usize, count: usize| {
-                let other = if i % 2 == 0 {
+                let other = if i.is_multiple_of(2) {
                     (i / 2).saturating_sub(1)
                 } else {
                     (i / 2 + 1).min(count - 1)

@@ -154,6 +154,12 @@ fn mirror(at: i64, len: u32) -> usize {
     at.min(2 * len - 1 - at) as usize
 }
 
+/// Clamped to 0..=1; NaN, which a hostile profile can make, becomes 0.
+#[inline(always)]
+fn unit(v: f32) -> f32 {
+    if v > 0.0 { v.min(1.0) } else { 0.0 }
+}
+
 fn reduce(layer: &LayerView<'_>, placement: &Placement) -> Vec<f32> {
     let (window, region) = (placement.window, placement.region);
     let (gw, gh) = placement.grid;
@@ -178,7 +184,7 @@ fn reduce(layer: &LayerView<'_>, placement: &Placement) -> Vec<f32> {
                     for (sum, p) in sum.iter_mut().zip(&*line) {
                         let weight = weight * p[3];
                         for c in 0..3 {
-                            sum[c] += weight * p[c].max(0.0).min(1.0);
+                            sum[c] += weight * unit(p[c]);
                         }
                         sum[3] += weight;
                     }
@@ -200,6 +206,6 @@ fn reduce(layer: &LayerView<'_>, placement: &Placement) -> Vec<f32> {
         .collect();
     let mut picture = lines.concat();
     fill_holes(&mut picture, gw as usize, gh as usize);
-    let plane = |c: usize| picture.iter().map(move |p| p[c].max(0.0).min(1.0));
+    let plane = |c: usize| picture.iter().map(move |p| unit(p[c]));
     plane(0).chain(plane(1)).chain(plane(2)).collect()
 }
