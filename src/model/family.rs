@@ -194,7 +194,7 @@ impl Outline {
             .levels
             .iter()
             .enumerate()
-            .map(|(i, l)| (l.channels * (unet.layers + 4)) as u64 * (pixels / factor) >> (2 * i))
+            .map(|(i, l)| ((l.channels * (unet.layers + 4)) as u64 * (pixels / factor)) >> (2 * i))
             .sum();
         let gathered = unet.levels.iter().map(|l| l.channels).max().unwrap_or(1) as u64 * 18;
         let unet = 4 * batch as u64 * (skips * 3 + gathered * pixels / factor);

@@ -170,10 +170,12 @@ impl<O: Ops> Middle<O> {
     }
 }
 
-/// Convolution, levels, middle and output of one direction.
+/// The residual blocks of one size, and what leads to the next size.
+type Level<O, Next> = (Vec<Resnet<O>>, Option<Next>);
+
 struct Encoder<O: Ops> {
     conv_in: O::Conv,
-    down: Vec<(Vec<Resnet<O>>, Option<O::Conv>)>,
+    down: Vec<Level<O, O::Conv>>,
     middle: Middle<O>,
     norm_out: O::Norm,
     conv_out: O::Conv,
@@ -184,7 +186,7 @@ struct Decoder<O: Ops> {
     quant: O::Conv,
     conv_in: O::Conv,
     middle: Middle<O>,
-    up: Vec<(Vec<Resnet<O>>, Option<Upsample<O>>)>,
+    up: Vec<Level<O, Upsample<O>>>,
     norm_out: O::Norm,
     conv_out: O::Conv,
 }

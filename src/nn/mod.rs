@@ -248,9 +248,28 @@ pub trait Ops: Send + Sync {
 
 /// `rows × cols` into `cols × rows`.
 pub(crate) fn transpose(from: &[f32], to: &mut [f32], rows: usize, cols: usize) {
-    for (r, row) in from.chunks_exact(cols.max(1)).take(rows).enumerate() {
-        for (to, &x) in to.iter_mut().skip(r).step_by(rows).zip(row) {
-            *to = x;
+    transpose_to(from, to, rows, cols, |col| col);
+}
+
+/// As [`transpose`], column `c` becoming row `place(c)`.
+pub(crate) fn transpose_to(
+    from: &[f32],
+    to: &mut [f32],
+    rows: usize,
+    cols: usize,
+    place: impl Fn(usize) -> usize,
+) {
+    // A run of rows at a time, so that what is written lies together.
+    const RUN: usize = 16;
+    for first in (0..rows).step_by(RUN) {
+        let run = RUN.min(rows - first);
+        for col in 0..cols {
+            let start = place(col) * rows + first;
+            let to = to.get_mut(start..start + run).unwrap_or_default();
+            let column = from.get(first * cols + col..).unwrap_or_default();
+            for (to, &x) in to.iter_mut().zip(column.iter().step_by(cols)) {
+                *to = x;
+            }
         }
     }
 }

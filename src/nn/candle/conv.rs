@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::{by_rows, read, shape, tensor, with_finish};
 use crate::error::Result;
-use crate::nn::{ConvSpec, Plus, Shape, mismatch};
+use crate::nn::{ConvSpec, Plus, Shape, mismatch, transpose_to};
 
 /// Numbers that are gathered at once: small enough to stay in a core's own cache, large enough that
 /// the matrix product packs its weights seldom.
@@ -71,18 +71,17 @@ impl Windows<'_> {
 impl Conv {
     pub(super) fn new(spec: ConvSpec<'_>) -> Result<Self> {
         let (i, o, area) = (spec.inputs, spec.outputs, spec.size * spec.size);
-        if spec.kernel.len() != i * o * area || spec.bias.len() != o || spec.stride == 0 || i == 0 {
+        if spec.kernel.len() != i * o * area
+            || spec.bias.len() != o
+            || spec.stride == 0
+            || i * area == 0
+        {
             return Err(mismatch("conv", format!("weights do not fit {i} → {o}")));
         }
-        // o × i × area to area × i × o.
+        // outputs × inputs × area to area × inputs × outputs.
         let mut weight = vec![0.0; spec.kernel.len()];
-        for (oi, kernel) in spec.kernel.chunks_exact(area.max(1)).enumerate() {
-            let (out, input) = (oi / i, oi % i);
-            let places = weight.iter_mut().skip(input * o + out).step_by(i * o);
-            for (to, from) in places.zip(kernel) {
-                *to = *from;
-            }
-        }
+        let place = |column: usize| column % area * i + column / area;
+        transpose_to(spec.kernel, &mut weight, o, i * area, place);
         Ok(Conv {
             weight: Tensor::from_vec(weight, (area * i, o), &Device::Cpu)?,
             bias: spec.bias.to_vec(),
