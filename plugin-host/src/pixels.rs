@@ -184,6 +184,17 @@ impl Pixels {
     /// Pixel `index` (row major) as straight RGBA fractions of full scale.
     pub fn rgba(&self, index: usize) -> [f32; 4] {
         let at = index * self.order.channels();
+        // The usual case, worth its own line: megapixels pass here.
+        if self.samples == Samples::U8 && self.alpha != Alpha::Premultiplied {
+            let level = |value: u8| f32::from(value) / 255.0;
+            match (self.order, self.bytes.get(at..)) {
+                (Order::Rgb, Some([r, g, b, ..])) => return [level(*r), level(*g), level(*b), 1.0],
+                (Order::Rgba, Some([r, g, b, a, ..])) => {
+                    return [level(*r), level(*g), level(*b), level(*a)];
+                }
+                _ => {}
+            }
+        }
         let mut rgba = match self.order {
             Order::Gray => [self.sample(at), self.sample(at), self.sample(at), 1.0],
             Order::GrayAlpha => {
@@ -314,9 +325,13 @@ impl Pixels {
             return None;
         }
         let kind = String::from_utf8_lossy(kind).trim().to_owned();
-        self.color = Color::Srgb;
+        self.color = if self.samples.is_float() {
+            Color::Unknown
+        } else {
+            Color::Srgb
+        };
         Some(format!(
-            "its colour profile is for {kind} and the picture is {}: taken as sRGB",
+            "its colour profile is for {kind} and the picture is {}: left out",
             if self.order.is_gray() { "grey" } else { "RGB" }
         ))
     }

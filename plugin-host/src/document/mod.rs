@@ -239,7 +239,10 @@ impl Picture {
             Kind::Jpeg => jpeg::encode(&pixels, &self.metadata, encoding.quality),
             Kind::Tiff => tiff::encode(&pixels, &self.metadata),
             Kind::Webp => webp::encode(&pixels, &self.metadata),
-            Kind::Ora => ora::OpenRaster::of_picture(self, "background").and_then(|d| d.encode()),
+            Kind::Ora => ora::OpenRaster::of_picture(self, "background").and_then(|mut layers| {
+                layers.refresh()?;
+                layers.encode()
+            }),
         }
         .map_err(|what| {
             (

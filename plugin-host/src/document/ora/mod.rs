@@ -81,7 +81,7 @@ impl OpenRaster {
         })
     }
 
-    /// A new document with one layer, `name`.
+    /// A new document with one layer, `name`; see [`OpenRaster::refresh`].
     pub fn of_picture(picture: &Picture, name: &str) -> Result<Self, String> {
         let mut document = OpenRaster {
             archive: None,
@@ -99,7 +99,6 @@ impl OpenRaster {
         };
         let png = encode_layer(picture)?;
         document.entries.insert("data/layer-0.png".to_owned(), png);
-        document.refresh()?;
         Ok(document)
     }
 
@@ -248,8 +247,8 @@ impl OpenRaster {
         Ok(out.finish().map_err(text)?.into_inner())
     }
 
-    /// Makes `mergedimage.png` and the thumbnail from the stack.
-    fn refresh(&mut self) -> Result<(), String> {
+    /// Makes `mergedimage.png` and the thumbnail from the stack, as a document must have them.
+    pub fn refresh(&mut self) -> Result<(), String> {
         let merged = merge::merge(self)?;
         for warning in merged.warnings {
             if !self.warnings.contains(&warning) {
