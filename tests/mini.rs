@@ -1,0 +1,141 @@
+//! The embedded model against diffusers, which runs the same folder as it stands
+//! (`tests/fixtures/make_mini.py`): text, every step of a trajectory, the picture.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![cfg(feature = "embedded-model")]
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use safetensors::SafeTensors;
+use semblance::diffusion::{Condition, Denoiser, Guidance, Schedule, Span, ddim};
+use semblance::job::{Cancel, Control, Phase};
+use semblance::model::{Pipeline, TextEmbedding};
+use semblance::weights::ModelSource;
+use semblance::{Latent, Result};
+
+/// What the contract of the embedded model allows between the two programs.
+const TOLERANCE: f32 = 1e-3;
+const PROMPT: &str = "a photo of a mountain lake, at sunset";
+const STEPS: usize = 20;
+
+struct Recorder {
+    pipeline: Arc<Pipeline>,
+    seen: Mutex<Vec<Latent>>,
+}
+
+impl Denoiser for Recorder {
+    fn predict(
+        &self,
+        x: &[&Latent],
+        t: usize,
+        conditions: &[&Condition],
+        control: &Control,
+    ) -> Result<Vec<Latent>> {
+        self.seen.lock().unwrap().push(x[0].clone());
+        let contexts: Vec<_> = conditions
+            .iter()
+            .map(|c| {
+                self.pipeline.context(&TextEmbedding {
+                    data: c.data().to_vec(),
+                    length: c.tokens(),
+                    width: c.width(),
+                    dropped: 0,
+                })
+            })
+            .collect::<Result<_>>()?;
+        let batch: Vec<_> = x
+            .iter()
+            .zip(&contexts)
+            .map(|(x, c)| (*x, t as f32, c))
+            .collect();
+        self.pipeline.unet(&batch, control.cancel())
+    }
+}
+
+fn reference(name: &str) -> Vec<f32> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/mini.safetensors");
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let (words, _) = file.tensor(name).unwrap().data().as_chunks::<4>();
+    words.iter().map(|w| f32::from_le_bytes(*w)).collect()
+}
+
+fn largest_error(found: &[f32], wanted: &[f32]) -> f32 {
+    assert_eq!(found.len(), wanted.len());
+    found
+        .iter()
+        .zip(wanted)
+        .fold(0.0, |m, (a, b)| m.max((a - b).abs()))
+}
+
+fn pipeline() -> Arc<Pipeline> {
+    Pipeline::load(
+        &ModelSource::Embedded(semblance_model_mini::FILES),
+        &Cancel::new(),
+    )
+    .unwrap()
+}
+
+fn condition(pipeline: &Pipeline, text: &str) -> Condition {
+    let text = pipeline.encode_text(text, &Cancel::new()).unwrap();
+    Condition::new(text.data, text.length, text.width).unwrap()
+}
+
+#[test]
+fn the_embedded_model_reads_text_as_transformers_does() {
+    let pipeline = pipeline();
+    for (name, text) in [("text", PROMPT), ("empty", "")] {
+        let error = largest_error(condition(&pipeline, text).data(), &reference(name));
+        println!("{name}: {error:.1e}");
+        assert!(error <= TOLERANCE, "{name}: off by {error}");
+    }
+}
+
+#[test]
+fn the_embedded_model_takes_every_step_as_diffusers_does() {
+    let pipeline = pipeline();
+    let grid = Schedule::new(pipeline.outline().schedule())
+        .unwrap()
+        .grid(STEPS)
+        .unwrap();
+    for (name, scale) in [("g1", 1.0), ("g3", 3.0)] {
+        let wanted = reference(name);
+        let states: Vec<&[f32]> = wanted.chunks(4 * 16 * 16).collect();
+        assert_eq!(states.len(), STEPS + 1);
+        let start = Latent {
+            data: states[0].to_vec(),
+            channels: 4,
+            height: 16,
+            width: 16,
+        };
+        let net = Recorder {
+            pipeline: Arc::clone(&pipeline),
+            seen: Mutex::default(),
+        };
+        let control = Control::default();
+        let guidance = Guidance::new(scale, condition(&pipeline, "")).unwrap();
+        let run = ddim::Sampling {
+            grid: &grid,
+            guidance: &guidance,
+            noise: ddim::Stochastic::new(0.0, 0).unwrap(),
+            span: Span::new(&control, Phase::Edit, 0.0, 1.0),
+        };
+        let end = ddim::sample(&net, start, &condition(&pipeline, PROMPT), &run).unwrap();
+        let mut seen = net.seen.into_inner().unwrap();
+        seen.push(end.clone());
+        assert_eq!(seen.len(), STEPS + 1);
+        for (i, (found, wanted)) in seen.iter().zip(&states).enumerate() {
+            let error = largest_error(&found.data, wanted);
+            println!("{name} step {i}: {error:.1e}");
+            assert!(error <= TOLERANCE, "{name} step {i}: off by {error}");
+        }
+        let picture = pipeline.vae_decode(&end, &Cancel::new()).unwrap();
+        let picture: Vec<f32> = picture
+            .iter()
+            .map(|v| (0.5 * v + 0.5).clamp(0.0, 1.0))
+            .collect();
+        let error = largest_error(&picture, &reference(&format!("picture{scale:.0}")));
+        println!("{name} picture: {error:.1e}");
+        assert!(error <= TOLERANCE, "{name} picture: off by {error}");
+    }
+}
