@@ -307,10 +307,10 @@ typedef struct semblance_api {
 
   /* [any-thread] Makes an engine. Checks the options, reads no weights: quick.
    *
-   * `options_json`, NULL for all defaults; unknown keys are refused:
+   * `options_json`, NULL or empty for all defaults; unknown keys are refused:
    *   {"semblance": 1,
    *    "model_folder": "/path",        a model in diffusers layout; absent: the embedded one
-   *    "threads": 4,                   1..=1024; absent: all cores
+   *    "threads": 4,                   1..=256; absent: all cores
    *    "memory_limit": 4294967296,     bytes that a job may use; absent: the machine's free memory
    *    "attribute_folders": ["/path"], folders with further attribute files (*.toml)
    *    "log_level": "info"}            "error", "warning", "info" (default) or "debug"

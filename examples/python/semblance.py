@@ -1,0 +1,192 @@
+"""semblance.h for Python: ctypes only, no compiler, no package.
+
+For: plug-ins of editors that embed Python (Krita, GIMP), scripts, tests. Not for: image files.
+Mirrors the C table field by field; the layout is checked by ffi/tests. The reference is semblance.h.
+"""
+
+import ctypes as c
+import json
+
+CONTINUE = 0x53454D31
+SAMPLES = {"u8": 1, "u16": 2, "f16": 3, "f32": 4}
+ORDER = {"rgb": 1, "rgba": 2, "bgra": 3, "argb": 4, "gray": 5, "gray_alpha": 6}
+ALPHA = {None: 0, "straight": 1, "premultiplied": 2}
+COLOR = {None: 0, "srgb": 1, "linear_srgb": 2, "icc": 3}
+PREVIEW, FINAL = 1, 2
+WAIT, REFUSE = 1, 2
+WAITING, RUNNING, DONE, FAILED = 1, 2, 3, 4
+
+u32, i32, u64, i64, ptr = c.c_uint32, c.c_int32, c.c_uint64, c.c_int64, c.c_void_p
+
+
+class _Sized(c.Structure):
+    """A struct that begins with its own size."""
+
+    def __init__(self, **values):
+        super().__init__(struct_size=c.sizeof(type(self)), **values)
+
+
+class ErrorStruct(_Sized):
+    _fields_ = [("struct_size", u32), ("code", i32), ("message", c.c_char * 512),
+                ("hint", c.c_char * 256), ("parameter", c.c_char * 64)]
+
+
+class Rect(c.Structure):
+    _fields_ = [("x", i64), ("y", i64), ("width", u32), ("height", u32)]
+
+
+class Pixels(_Sized):
+    _fields_ = [("struct_size", u32), ("samples", i32), ("order", i32), ("alpha", i32),
+                ("data", ptr), ("data_size", u64), ("row_stride", i64), ("rect", Rect),
+                ("color", i32), ("reserved", u32), ("icc", ptr), ("icc_size", u64)]
+
+
+class Mask(_Sized):
+    _fields_ = [("struct_size", u32), ("samples", i32), ("data", ptr), ("data_size", u64),
+                ("row_stride", i64), ("rect", Rect)]
+
+
+class JobState(_Sized):
+    _fields_ = [("struct_size", u32), ("state", i32), ("phase", i32), ("fraction", c.c_float)]
+
+
+class Tally(_Sized):
+    _fields_ = [("struct_size", u32), ("largest_change", c.c_float), ("changed", u64),
+                ("kept", u64), ("sum_of_change", c.c_double)]
+
+
+class LogEntry(_Sized):
+    _fields_ = [("struct_size", u32), ("level", i32), ("time_us", u64), ("lost", u64),
+                ("text", c.c_char * 1000)]
+
+
+ProgressFn = c.CFUNCTYPE(i32, ptr, c.POINTER(JobState))
+_error, _pixels, _mask = c.POINTER(ErrorStruct), c.POINTER(Pixels), c.POINTER(Mask)
+_out, _text = c.POINTER(ptr), c.c_char_p
+
+
+class Table(c.Structure):
+    """semblance_api. Handles and owned strings are plain pointers."""
+
+    _fields_ = [("struct_size", u32), ("major", u32)] + [
+        (name, c.CFUNCTYPE(*types)) for name, types in {
+            "version": (_text,),
+            "code_name": (_text, i32),
+            "phase_name": (_text, i32),
+            "get_extension": (ptr, _text),
+            "string_free": (None, ptr),
+            "engine_create": (i32, _text, _out, _error),
+            "engine_destroy": (None, ptr),
+            "engine_load": (i32, ptr, ProgressFn, ptr, _error),
+            "engine_load_start": (i32, ptr, _out, _error),
+            "engine_describe": (i32, ptr, _out, _error),
+            "engine_attributes": (i32, ptr, _out, _error),
+            "engine_parameters": (i32, ptr, _out, _error),
+            "engine_purge": (None, ptr),
+            "log_poll": (i32, ptr, c.POINTER(LogEntry)),
+            "job_start": (i32, ptr, _pixels, _mask, _text, i32, i32, _out, _error),
+            "job_poll": (i32, ptr, c.POINTER(JobState), _error),
+            "job_wait": (i32, ptr, i64, c.POINTER(JobState), _error),
+            "job_cancel": (None, ptr),
+            "job_take": (i32, ptr, _out, _error),
+            "job_free": (None, ptr),
+            "result_extent": (i32, ptr, c.POINTER(Rect), _error),
+            "result_input_needed": (i32, ptr, c.POINTER(Rect), c.POINTER(Rect), _error),
+            "result_render": (i32, ptr, _pixels, _mask, _pixels, c.POINTER(Tally), _error),
+            "result_recipe": (i32, ptr, _out, _error),
+            "result_report": (i32, ptr, _out, _error),
+            "result_free": (None, ptr),
+            "edit": (i32, ptr, _pixels, _mask, _text, _pixels, ProgressFn, ptr,
+                     c.POINTER(Tally), _out, _error),
+        }.items()]
+
+
+class Error(Exception):
+    """A failed call: code (number), message, hint, parameter."""
+
+    def __init__(self, e):
+        self.code = e.code
+        self.message, self.hint, self.parameter = (
+            text.decode() for text in (e.message, e.hint, e.parameter))
+        super().__init__(f"{self.message} ({self.hint})" if self.hint else self.message)
+
+
+def load(path):
+    """The function table of the library at `path`."""
+    library = c.CDLL(path)
+    library.semblance_get_api.restype = c.POINTER(Table)
+    library.semblance_get_api.argtypes = [u32]
+    table = library.semblance_get_api(1)
+    if not table or table.contents.struct_size < c.sizeof(Table):
+        raise OSError(f"{path}: does not serve version 1 of its interface")
+    return table.contents
+
+
+def check(call, *arguments):
+    """Calls with an error struct appended; raises what it reports."""
+    error = ErrorStruct()
+    if call(*arguments, c.byref(error)) != 0:
+        raise Error(error)
+
+
+def pixels(buffer, width, height, samples="u8", order="rgb", alpha=None, color="srgb", x=0, y=0):
+    """Describes a writable buffer (bytearray, memoryview ...) of rows without padding."""
+    held = (c.c_char * len(buffer)).from_buffer(buffer)
+    p = Pixels(samples=SAMPLES[samples], order=ORDER[order], alpha=ALPHA[alpha],
+               data=c.addressof(held), data_size=len(buffer), row_stride=len(buffer) // height,
+               rect=Rect(x, y, width, height), color=COLOR[color])
+    p.held = held  # the buffer lives as long as its description
+    return p
+
+
+class Engine:
+    """A model, its attributes, its line of jobs."""
+
+    def __init__(self, api, **options):
+        self.api, self.handle = api, ptr()
+        text = json.dumps({"semblance": 1, **options}).encode()
+        check(api.engine_create, text, c.byref(self.handle))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.api.engine_destroy(self.handle)
+        self.handle = ptr()
+
+    def _json(self, query, handle):
+        text = ptr()
+        check(query, handle, c.byref(text))
+        try:
+            return json.loads(c.string_at(text))
+        finally:
+            self.api.string_free(text)
+
+    def describe(self):
+        return self._json(self.api.engine_describe, self.handle)
+
+    def attributes(self):
+        return self._json(self.api.engine_attributes, self.handle)
+
+    def parameters(self):
+        return self._json(self.api.engine_parameters, self.handle)
+
+    def edit(self, src, recipe, dst=None, mask=None, progress=None):
+        """Blocks; calls progress(phase, fraction), which cancels by returning False or raising.
+
+        Returns the report and the complete recipe.
+        """
+
+        def watch(_, state):
+            state = state.contents
+            name = self.api.phase_name(state.phase).decode()
+            return CONTINUE if progress is None or progress(name, state.fraction) is not False else 0
+
+        result = ptr()
+        check(self.api.edit, self.handle, src, mask, json.dumps(recipe).encode(),
+              src if dst is None else dst, ProgressFn(watch), None, None, c.byref(result))
+        try:
+            return (self._json(self.api.result_report, result),
+                    self._json(self.api.result_recipe, result))
+        finally:
+            self.api.result_free(result)
