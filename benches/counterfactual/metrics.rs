@@ -71,8 +71,8 @@ impl AffineFit {
                 for j in 0..4 {
                     self.normal[i][j] += x[i] * x[j];
                 }
-                for c in 0..3 {
-                    self.right[i][c] += x[i] * f64::from(q[c]);
+                for (right, &q) in self.right[i].iter_mut().zip(&q) {
+                    *right += x[i] * f64::from(q);
                 }
             }
         }

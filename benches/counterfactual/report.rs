@@ -6,10 +6,13 @@ use std::path::Path;
 use crate::metrics::Picture;
 use semblance_atelier::Attribute;
 
+/// What a value is of: attribute or subject, size, region, measure.
+type Key = (String, (u32, u32), &'static str, &'static str);
+
 /// Every value that was measured, by what it says.
 #[derive(Default)]
 pub struct Table {
-    rows: BTreeMap<(String, (u32, u32), &'static str, &'static str), Vec<f64>>,
+    rows: BTreeMap<Key, Vec<f64>>,
 }
 
 impl Table {
