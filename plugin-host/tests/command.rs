@@ -420,32 +420,79 @@ fn the_librarys_own_texts_come_through() {
         &picture(Kind::Png, Samples::U8),
         &folder.path().join("a.png"),
     );
-    let output = semblance(
-        folder.path(),
-        &["edit", "a.png", "-a", "no-such=1", "--json", "-o", "b.png"],
-    );
-    assert_eq!(code(&output), 1);
-    let line: Value = serde_json::from_str(&stdout(&output)).unwrap();
-    assert_eq!(line["error"]["name"], "unknown_attribute");
-    assert!(stderr(&output).contains("no-such"), "{}", stderr(&output));
-
     let tiny = tiny();
+    let run = |model: &str, line: &[&str]| {
+        let head = ["edit", "a.png", "-o", "b.png", "--json", "--model", model];
+        semblance(folder.path(), &[&head[..], line].concat())
+    };
     let model = tiny.to_str().unwrap();
-    let line = [
-        "edit", "a.png", "--model", model, "--from", "a", "--to", "b", "--steps", "0",
-    ];
-    let output = semblance(folder.path(), &[&line[..], &["-o", "b.png"]].concat());
-    assert_eq!(code(&output), 1);
-    assert!(stderr(&output).contains("steps = 0"), "{}", stderr(&output));
-
-    let output = semblance(
-        folder.path(),
-        &[
-            "edit", "a.png", "-a", "x=1", "--model", "nowhere", "-o", "b.png",
-        ],
-    );
-    assert_eq!(code(&output), 4, "{}", stderr(&output));
+    for (model, line, exit, name, text) in [
+        (
+            model,
+            &["-a", "no-such=1"][..],
+            1,
+            "unknown_attribute",
+            "no-such",
+        ),
+        (
+            model,
+            &["-a", "fog=9"],
+            1,
+            "invalid_parameter",
+            "strength = 9",
+        ),
+        (
+            model,
+            &["-a", "fog=1", "--steps", "0"],
+            1,
+            "invalid_parameter",
+            "steps = 0",
+        ),
+        ("nowhere", &["-a", "fog=1"], 4, "model_not_found", "nowhere"),
+    ] {
+        let output = run(model, line);
+        assert_eq!(code(&output), exit, "{}", stderr(&output));
+        let told: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert_eq!(told["error"]["name"], name, "{told}");
+        assert!(stderr(&output).contains(text), "{}", stderr(&output));
+    }
     assert_eq!(files(folder.path()), ["a.png"]);
+}
+
+#[test]
+fn a_sheet_shows_the_picture_itself_at_strength_zero() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut before = picture(Kind::Png, Samples::U8);
+    before
+        .pixels
+        .bytes
+        .chunks_exact_mut(4)
+        .for_each(|pixel| pixel[3] = 255);
+    write(&before, &folder.path().join("a.png"));
+    let tiny = tiny();
+    let line = [
+        "sheet",
+        "a.png",
+        "-a",
+        "fog",
+        "--steps",
+        "3",
+        "--sampling-steps",
+        "4",
+    ];
+    let rest = ["--model", tiny.to_str().unwrap(), "-o", "sheet.png"];
+    succeeded(&semblance(folder.path(), &[&line[..], &rest].concat()));
+    let sheet = read(&folder.path().join("sheet.png")).pixels;
+    // Labels ("fog -1", 6 letters of 16 pixels) are wider than the pictures, which are centred.
+    let (gap, cell) = (8, 6 * 16);
+    let (left, top) = (gap + cell + gap + (cell - 40) / 2, gap);
+    for y in 0..30 {
+        for x in 0..40 {
+            let old = before.pixels.rgba(y * 40 + x);
+            let new = sheet.rgba((top + y) * sheet.width as usize + left + x);
+            assert_eq!(old, new, "{x} {y}");
+        }
+    }
 }
 
 #[test]
