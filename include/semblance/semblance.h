@@ -49,7 +49,8 @@
  * Jobs.      One job an engine runs at a time. A newer PREVIEW supersedes older previews. Any
  *            other job waits in line or is refused, as the host asks. Queries, log, renders of
  *            finished results and cancel go on meanwhile. A job runs on a thread of ours, which
- *            is joined when the job is freed or the engine is destroyed, whichever is first.
+ *            is joined when the job is freed or the engine is destroyed, whichever is first. The
+ *            engine's pool of workers ends by itself soon after its last handle is given back.
  *
  * Callbacks. Only blocking calls take one. It runs on the calling thread, between the start and
  *            the end of that call, and goes on only if it returns exactly SEMBLANCE_CONTINUE. ANY
