@@ -49,8 +49,8 @@ def render(a):
 def encode(a):
     dev = setup(a)
     m = AutoencoderKL.from_pretrained(f"{a.runs}/vae").to(dev, memory_format=torch.channels_last).eval()
-    scale, t0, n = None, time.time(), 0
-    for g in GRIDS:
+    scale, t0, n = a.scale, time.time(), 0
+    for g in [g for g in GRIDS if not a.only or "%dx%d" % g in a.only.split(",")]:
         parts, lat = [np.load(f) for f in sorted(glob.glob(f"{a.runs}/raw/%dx%d_*.npz" % g))], []
         for d in parts:
             x = d["pictures"]
@@ -82,6 +82,8 @@ def main():
     a.add_argument("--device", default="cpu")
     a.add_argument("--threads", type=int, default=2)
     a.add_argument("--minutes", type=float, default=9)
+    a.add_argument("--only", help="grids to encode, such as 16x16,20x16: several processes of one thread are faster than one of several")
+    a.add_argument("--scale", type=float, help="scaling factor, where another process has found it")
     a.add_argument("--first", type=int, default=100_000)
     a = a.parse_args()
     render(a) if a.what == "render" else encode(a)

@@ -15,6 +15,7 @@ import time
 import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from transformers import CLIPTextModelWithProjection
 
 import captions
@@ -120,13 +121,15 @@ def main():
     a.add_argument("--batch", type=int, default=56)
     a.add_argument("--lr", type=float, default=6e-4)
     a.add_argument("--counterfactual", type=float, default=0.55, help="share of a batch")
-    a.add_argument("--export-every", type=float, default=10, help="minutes between exports and validations")
+    a.add_argument("--export-every", type=float, default=12, help="minutes between exports and validations")
     a.add_argument("--export", help="folder of the pipeline to write at each")
     a = a.parse_args()
     dev = setup(a)
     m = UNet2DConditionModel.from_pretrained(a.init) if a.init else make()
     print("%.2f M parameters, %.3f GFLOP a call" % (sum(p.numel() for p in m.parameters()) / 1e6, gflop(m)), flush=True)
     m = m.to(dev, memory_format=torch.channels_last)
+    if dev.type == "cpu":
+        m.set_attn_processor(AttnProcessor())  # for 64 tokens faster than the fused one: a fifth of a step
     ema = Ema(m, 0.998)
     opt = Muon(m, a.lr, matrix_lr=2)
     path, rng, ab = f"{a.runs}/unet.pt", np.random.default_rng(int(time.time())), alphas().to(dev)
@@ -215,7 +218,8 @@ def export(a, ema, i):
     if a.export:
         here = os.path.dirname(os.path.abspath(__file__))
         subprocess.run([sys.executable, f"{here}/export.py", "--runs", a.runs, "--out", a.export], check=False)
-        subprocess.run([sys.executable, f"{here}/validate.py", "--runs", a.runs, "--sheet", f"{a.runs}/sheet_{i}.png", "--quick"], check=False)
+        if i > 400:  # before that there is nothing to see
+            subprocess.run([sys.executable, f"{here}/validate.py", "--runs", a.runs, "--sheet", f"{a.runs}/sheet_{i}.png", "--quick"], check=False)
 
 
 if __name__ == "__main__":
