@@ -199,12 +199,12 @@ impl<T: Send + 'static> Line<T> {
             let control = Control::new(job.cancel.clone(), move |p| watched.tell(p));
             guard::contain(|| work(&control))
         });
-        // Out of line first: who sees the end may start the next job and not find this one in its way.
+        // Both under the line's lock: who sees the end finds the line free, and who is next in line
+        // finds the end.
         let mut queue = self.queue.lock();
         queue.line.retain(|other| !Arc::ptr_eq(other, job));
-        self.moved.notify_all();
-        drop(queue);
         job.finish(result);
+        self.moved.notify_all();
     }
 
     fn await_turn(&self, job: &Arc<Core<T>>) -> Result<()> {

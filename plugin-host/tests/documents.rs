@@ -393,6 +393,7 @@ fn a_picture_becomes_an_openraster_with_an_editable_stack() {
 fn bad_files_are_errors_with_the_path_and_exit_code_three() {
     let folder = tempfile::tempdir().unwrap();
     let png = encode(&picture(Kind::Png, Samples::U8, Order::Rgb), Kind::Png);
+    let jpeg = encode(&picture(Kind::Jpeg, Samples::U8, Order::Rgb), Kind::Jpeg);
     // A PNG of 60 bytes that claims 2³¹ − 1 pixels a side.
     let mut bomb = png.clone();
     bomb[16..24].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff]);
@@ -414,6 +415,7 @@ fn bad_files_are_errors_with_the_path_and_exit_code_three() {
             Some(vec![0xff, 0xd8, 0xff, 0xe0]),
             "cannot be decoded",
         ),
+        ("half.jpg", Some(jpeg[..jpeg.len() / 2].to_vec()), "cut off"),
         (
             "cut.tif",
             Some(b"II*\0\x08\0\0\0".to_vec()),

@@ -227,9 +227,9 @@ pub struct Sheet {
     #[arg(value_name = "IN")]
     pub input: PathBuf,
 
-    /// The attribute, by name or path.
-    #[arg(short, long, value_name = "NAME")]
-    pub attribute: String,
+    /// The attribute, by name or path. May be repeated: each gets its own rows.
+    #[arg(short, long = "attribute", value_name = "NAME", required = true)]
+    pub attributes: Vec<String>,
 
     /// The first strength.
     #[arg(long, value_name = "S", default_value_t = -1.0, allow_negative_numbers = true, value_parser = finite)]
@@ -243,7 +243,7 @@ pub struct Sheet {
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub steps: u32,
 
-    /// Pictures a row; all in one where this is left out.
+    /// Pictures a row; all strengths of an attribute where this is left out.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub columns: Option<u32>,
 

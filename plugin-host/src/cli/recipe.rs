@@ -47,26 +47,30 @@ pub(super) fn of_edit(edit: &Edit) -> Result<Value> {
     Ok(Value::Object(recipe))
 }
 
-/// The recipes of `semblance sheet`, one a strength.
-pub(super) fn of_sheet(sheet: &Sheet) -> Result<Vec<(f64, Value)>> {
+/// The recipes of `semblance sheet`: for each attribute in turn, one a strength.
+pub(super) fn of_sheet(sheet: &Sheet) -> Result<Vec<(Slider, Value)>> {
     let mut recipe = start(&sheet.making)?;
     if let Some(steps) = sheet.sampling_steps {
         recipe.insert("steps".into(), json!(steps));
     }
     let last = f64::from(sheet.steps.saturating_sub(1)).max(1.0);
-    Ok((0..sheet.steps)
-        .map(|step| {
-            let at = f64::from(step) / last;
-            let strength = sheet.from + (sheet.to - sheet.from) * at;
-            // Thirds and the like, short enough for a label and the same in the recipe.
-            let strength = (strength * 1000.0).round() / 1000.0 + 0.0;
+    let strength = |step: u32| {
+        let at = f64::from(step) / last;
+        let strength = sheet.from + (sheet.to - sheet.from) * at;
+        // Thirds and the like, short enough for a label and the same in the recipe.
+        (strength * 1000.0).round() / 1000.0 + 0.0
+    };
+    let sliders = sheet.attributes.iter().flat_map(|name| {
+        (0..sheet.steps).map(move |step| Slider {
+            name: name.clone(),
+            strength: strength(step),
+        })
+    });
+    Ok(sliders
+        .map(|slider| {
             let mut recipe = recipe.clone();
-            let slider = Slider {
-                name: sheet.attribute.clone(),
-                strength,
-            };
-            set_sliders(&mut recipe, &[slider]);
-            (strength, Value::Object(recipe))
+            set_sliders(&mut recipe, std::slice::from_ref(&slider));
+            (slider, Value::Object(recipe))
         })
         .collect())
 }
@@ -223,7 +227,7 @@ mod tests {
         let strengths: Vec<String> = of_sheet(&sheet)
             .unwrap()
             .iter()
-            .map(|(strength, _)| strength.to_string())
+            .map(|(slider, _)| slider.strength.to_string())
             .collect();
         assert_eq!(
             strengths,

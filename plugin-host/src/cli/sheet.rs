@@ -48,8 +48,8 @@ pub(super) fn run(sheet: &Sheet) -> Result<()> {
     };
     let session = Session::open(&sheet.machine, &sheet.speech)?;
     let mut cells = Vec::new();
-    for (at, (strength, recipe)) in recipes.iter().enumerate() {
-        let label = format!("{} {strength}", stem(&sheet.attribute));
+    for (at, (slider, recipe)) in recipes.iter().enumerate() {
+        let label = format!("{} {}", stem(&slider.name), slider.strength);
         session.reporter.begin(&label, at + 1, recipes.len());
         let outcome = session.edit(&layer, mask.as_ref(), recipe)?;
         let (edited, _) = outcome.render(&layer, mask.as_ref())?;
@@ -71,13 +71,17 @@ pub(super) fn run(sheet: &Sheet) -> Result<()> {
         .map_err(|(what, hint)| Failure::invalid_file(&sheet.output, what).hint(hint))?;
     atomic::write(&sheet.output, &bytes, super::stopped)?;
     if sheet.speech.json {
-        let strengths: Vec<f64> = recipes.iter().map(|(strength, _)| *strength).collect();
+        let strengths: Vec<f64> = recipes
+            .iter()
+            .take(sheet.steps as usize)
+            .map(|(slider, _)| slider.strength)
+            .collect();
         super::say(
             &json!({
                 "ok": true,
                 "input": sheet.input.to_string_lossy(),
                 "output": sheet.output.to_string_lossy(),
-                "attribute": sheet.attribute,
+                "attributes": sheet.attributes,
                 "strengths": strengths,
             })
             .to_string(),
@@ -86,8 +90,8 @@ pub(super) fn run(sheet: &Sheet) -> Result<()> {
         super::say(&format!(
             "{}: {} at {} strengths",
             sheet.output.display(),
-            sheet.attribute,
-            recipes.len()
+            sheet.attributes.join(", "),
+            sheet.steps
         ));
     }
     Ok(())

@@ -11,8 +11,29 @@ use crate::pixels::{Color, Order, Pixels};
 const XMP_HEADER: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Picture, String> {
+    // The decoder fills in what is missing with grey; an editor must not.
+    if is_cut_off(bytes) {
+        return Err("it has no end marker: the file was cut off".to_owned());
+    }
     let decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(|error| error.to_string())?;
     super::from_image_decoder(decoder, Kind::Jpeg)
+}
+
+/// Whether no end marker (EOI) follows the first scan (SOS). Segments before it are stepped over,
+/// because an embedded thumbnail has markers of its own; within a scan a byte 0xff is stuffed.
+fn is_cut_off(bytes: &[u8]) -> bool {
+    let mut at = 2;
+    while let Some([0xff, marker, high, low]) = bytes.get(at..at + 4) {
+        at += match marker {
+            0xff => 1,
+            0xda => {
+                let scan = bytes.get(at..).unwrap_or_default();
+                return !scan.windows(2).any(|pair| pair == [0xff, 0xd9]);
+            }
+            _ => 2 + usize::from(u16::from_be_bytes([*high, *low])),
+        };
+    }
+    true
 }
 
 pub(super) fn encode(pixels: &Pixels, metadata: &Metadata, quality: u8) -> Result<Vec<u8>, String> {
