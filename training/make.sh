@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")"
 runs=${1:-runs} device=${2:-cpu} py=${PYTHON:-python3}
-cargo build --release -p atelier --manifest-path ../Cargo.toml
+cargo build --release -p semblance-atelier --manifest-path ../Cargo.toml
 atelier=$(pwd)/../target/release/atelier
 mkdir -p "$runs"
 [ -e "$runs/pool.npy" ] || $py procedural.py "$runs/pool.npy" 3000
