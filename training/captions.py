@@ -29,15 +29,24 @@ OPPOSITES = {
     "autumn": "in summer", "overcast": "on a clear day", "rain": "on a clear day",
 }
 assert tuple(PHRASES) == ATTRS
-# words of no caption that people type; they share the vocabulary and stay nearly untrained
+# words of no caption that people type: whole in the vocabulary, for whoever trains on; this model never sees them,
+# which the tokenizer's configuration says as `untrained_words`
 OTHER = """the of and image painting view scene lake mountains hill beach ocean river tree trees house houses street city
 road cloud clouds sunny sun moon light dark bright warm cold mist misty haze snowy winter spring green golden blue red
 evening morning dusk dawn storm wet dry grass leaves water rocks sand desert village countryside meadow wood photograph"""
 
 
+def caption_words():
+    text = " ".join([*PREFIXES, NEUTRAL, *PLACES.values(), *(p for v in PHRASES.values() for p in v), *CLEAR])
+    return set(text.replace(",", " ").split())
+
+
+def untrained_words():
+    return sorted(set(OTHER.split()) - caption_words())
+
+
 def words():
-    text = " ".join([*PREFIXES, NEUTRAL, *PLACES.values(), *(p for v in PHRASES.values() for p in v), *CLEAR, OTHER])
-    return sorted(set(text.replace(",", " ").split()))
+    return sorted(caption_words() | set(OTHER.split()))
 
 
 def make_tokenizer(folder):
@@ -85,6 +94,7 @@ def make_tokenizer(folder):
     put("tokenizer_config.json", {
         "tokenizer_class": "CLIPTokenizer", "model_max_length": MAX, "do_lower_case": True, "add_prefix_space": False,
         "errors": "replace", "bos_token": bos, "eos_token": eos, "unk_token": eos, "pad_token": eos,
+        "untrained_words": untrained_words(),
     })
     t = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token=eos, end_of_word_suffix="</w>", continuing_subword_prefix=""))
     t.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()])

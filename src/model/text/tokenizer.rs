@@ -35,6 +35,7 @@ pub struct Tokenizer {
     pad: u32,
     length: usize,
     vocabulary: usize,
+    untrained: Vec<String>,
 }
 
 impl Tokenizer {
@@ -132,6 +133,7 @@ impl Tokenizer {
             pad,
             length: length.min(special.length).max(2),
             vocabulary,
+            untrained: special.untrained,
         })
     }
 
@@ -165,16 +167,17 @@ impl Tokenizer {
         })
     }
 
-    /// The words of `text` that fall into pieces, in lower case and each once. Empty for a large
-    /// vocabulary, whose pieces carry meaning.
+    /// The words of `text` that the model never learned, in lower case and each once: those that its
+    /// configuration lists as `untrained_words`, and those that fall into pieces, unless the
+    /// vocabulary is large and its pieces carry meaning.
     pub fn unknown_words(&self, text: &str) -> Result<Vec<String>> {
-        if self.vocabulary >= LARGE_VOCABULARY {
-            return Ok(Vec::new());
-        }
+        let whole = self.vocabulary < LARGE_VOCABULARY;
         let mut unknown: Vec<String> = Vec::new();
         for word in text.split(|c: char| !c.is_alphabetic()) {
             let word = word.to_lowercase();
-            if self.encode(&word)?.len() > 1 && !unknown.contains(&word) {
+            let learned =
+                !self.untrained.contains(&word) && (!whole || self.encode(&word)?.len() <= 1);
+            if !learned && !unknown.contains(&word) {
                 unknown.push(word);
             }
         }
@@ -182,12 +185,14 @@ impl Tokenizer {
     }
 }
 
-/// The special tokens and the length, from tokenizer_config.json, with CLIP's own as default.
+/// The special tokens, the length and the words never trained on, from tokenizer_config.json, with
+/// CLIP's own as default.
 struct Special {
     start: String,
     end: String,
     pad: String,
     length: usize,
+    untrained: Vec<String>,
 }
 
 impl Special {
@@ -217,11 +222,47 @@ impl Special {
             .as_ref()
             .and_then(|c| c.get("model_max_length")?.as_u64())
             .map_or(usize::MAX, |n| n as usize);
+        let untrained = config
+            .as_ref()
+            .and_then(|c| c.get("untrained_words")?.as_array())
+            .into_iter()
+            .flatten()
+            .filter_map(|word| Some(word.as_str()?.to_lowercase()))
+            .collect();
         Ok(Special {
+            untrained,
             start: token("bos_token", "<|startoftext|>"),
             end: token("eos_token", "<|endoftext|>"),
             pad: token("pad_token", "<|endoftext|>"),
             length,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn words_in_pieces_and_words_that_the_configuration_lists_were_never_learned() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("tokenizer");
+        std::fs::create_dir(&place).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(place.join(name), text).unwrap();
+        let vocab = r#"{"a":0,"b":1,"a</w>":2,"b</w>":3,"ab</w>":4,"bb</w>":5,
+            "<|startoftext|>":6,"<|endoftext|>":7}"#;
+        write("vocab.json", vocab);
+        write("merges.txt", "#version: 0.2\na b</w>\nb b</w>\n");
+        let source = ModelSource::Directory(folder.path().into());
+        let unknown = || {
+            let tokenizer = Tokenizer::load(&source, 8).unwrap();
+            tokenizer.unknown_words("AB, bb ba bb a").unwrap()
+        };
+        write("tokenizer_config.json", "{}");
+        assert_eq!(unknown(), ["ba"]);
+        write("tokenizer_config.json", r#"{"untrained_words": ["Bb", 3]}"#);
+        assert_eq!(unknown(), ["bb", "ba"]);
     }
 }
