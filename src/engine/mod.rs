@@ -103,7 +103,6 @@ pub struct Request {
 pub struct Edit {
     change: Change,
     placement: Placement,
-    extent: Rect,
     recipe: Recipe,
     report: Report,
     pool: Arc<ThreadPool>,
@@ -372,7 +371,7 @@ impl Edit {
 
     /// The smallest rectangle outside which nothing changes.
     pub fn extent(&self) -> Rect {
-        self.extent
+        self.placement.extent()
     }
 
     /// Renders `dst`'s rectangle: the pixels of `src` (same format and colour) with the edit applied.

@@ -124,7 +124,6 @@ pub(super) fn run(shared: &Shared, request: &Request, control: &Control) -> Resu
     Ok(Edit {
         change,
         placement: patch.placement().clone(),
-        extent: patch.extent(),
         recipe,
         report,
         pool: shared.pool()?,

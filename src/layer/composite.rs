@@ -23,7 +23,7 @@ const SPAN: usize = 512;
 /// Applies `change` to the pixels of `layer`, a part of the layer that `placement` was made for (or
 /// of one with the same size and content).
 ///
-/// Nothing changes outside the placement's region, where `mask` is 0, under alpha 0, in pixels with
+/// Nothing changes outside the placement's extent, where `mask` is 0, under alpha 0, in pixels with
 /// NaN or infinity, and in alpha. Runs in the current rayon pool. Errors with
 /// [`Code::InvalidLayer`] for a bad profile and [`Code::Internal`] for maps of another size.
 pub fn render_in_place(
@@ -44,7 +44,7 @@ pub fn render_in_place(
     }
     let (rect, format) = (layer.rect(), layer.format());
     let pixels = u64::from(rect.width) * u64::from(rect.height);
-    let mut active = rect.intersect(&placement.region);
+    let mut active = rect.intersect(&placement.extent);
     if let Some(mask) = mask {
         active = active.intersect(&mask.rect());
     }

@@ -11,7 +11,6 @@ use super::color::Converter;
 use super::fill::fill_holes;
 use super::format::{self, Pixel};
 use super::place::Placement;
-use super::rect::Rect;
 use super::view::{LayerView, MaskView};
 use crate::error::{Code, Error, Result};
 
@@ -23,7 +22,6 @@ use crate::error::{Code, Error, Result};
 pub struct Patch {
     pixels: Vec<f32>,
     placement: Placement,
-    extent: Rect,
     hash: [u8; 32],
 }
 
@@ -57,13 +55,11 @@ impl Patch {
             layer.format().order.is_gray(),
         )?);
         let placement = Placement::choose(rect, wanted, grids, converter)?;
-        let extent = wanted.unwrap_or(placement.region);
         let pixels = reduce(layer, &placement);
         let hash = hash(&pixels, placement.grid);
         Ok(Patch {
             pixels,
             placement,
-            extent,
             hash,
         })
     }
@@ -86,11 +82,6 @@ impl Patch {
     /// Where it lies in the layer.
     pub fn placement(&self) -> &Placement {
         &self.placement
-    }
-
-    /// The smallest rectangle outside which the edit changes nothing, in layer coordinates.
-    pub fn extent(&self) -> Rect {
-        self.extent
     }
 
     /// BLAKE3 of size and pixels: equal patches have equal hashes, whatever layer they come from.
@@ -118,30 +109,39 @@ struct Axis(Vec<Vec<(usize, f32)>>);
 
 impl Axis {
     /// `count` outputs over `window` pixels that begin `before` pixels before the source's `len`
-    /// pixels; beyond its ends the source is mirrored.
+    /// pixels; beyond its ends the source is mirrored. Each source pixel stands once in an output's
+    /// list, however often the window mirrors it.
     fn new(count: u32, window: u32, before: i64, len: u32) -> Axis {
         let step = f64::from(window) / f64::from(count);
         let outputs = (0..count).map(|i| {
-            let mut taps = Vec::new();
+            let mut taps: Vec<(usize, f64)> = Vec::new();
             if step >= 1.0 {
                 let (from, to) = (f64::from(i) * step, f64::from(i + 1) * step);
                 let mut at = from.floor();
                 while at < to {
                     let covered = (at + 1.0).min(to) - at.max(from);
                     if covered > 1e-9 {
-                        taps.push((mirror(at as i64 - before, len), (covered / step) as f32));
+                        taps.push((mirror(at as i64 - before, len), covered / step));
                     }
                     at += 1.0;
                 }
             } else {
                 let centre = (f64::from(i) + 0.5) * step - 0.5;
                 let low = centre.floor();
-                let part = (centre - low) as f32;
+                let part = centre - low;
                 let high = (low as i64 + 1).min(i64::from(window) - 1);
                 taps.push((mirror((low as i64).max(0) - before, len), 1.0 - part));
                 taps.push((mirror(high - before, len), part));
             }
-            taps
+            taps.sort_unstable_by_key(|(at, _)| *at);
+            taps.dedup_by(|next, kept| {
+                let same = next.0 == kept.0;
+                if same {
+                    kept.1 += next.1;
+                }
+                same
+            });
+            taps.into_iter().map(|(at, w)| (at, w as f32)).collect()
         });
         Axis(outputs.collect())
     }
@@ -208,4 +208,21 @@ fn reduce(layer: &LayerView<'_>, placement: &Placement) -> Vec<f32> {
     fill_holes(&mut picture, gw as usize, gh as usize);
     let plane = |c: usize| picture.iter().map(move |p| unit(p[c]));
     plane(0).chain(plane(1)).chain(plane(2)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mirrored_window_reads_each_source_pixel_once_for_an_output() {
+        // One row under a window of 3846, and five in the middle of 64.
+        for (count, window, before, len) in [(128, 3846, 1922, 1), (16, 64, 30, 5), (64, 8, 2, 3)] {
+            for taps in Axis::new(count, window, before, len).0 {
+                assert!(taps.windows(2).all(|w| w[0].0 < w[1].0), "{taps:?}");
+                let sum: f32 = taps.iter().map(|(_, weight)| weight).sum();
+                assert!((sum - 1.0).abs() < 1e-5, "{taps:?}");
+            }
+        }
+    }
 }

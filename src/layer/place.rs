@@ -20,14 +20,21 @@ const MAX_SQUASH: f64 = 1.3;
 pub struct Placement {
     pub(super) window: Rect,
     pub(super) region: Rect,
+    pub(super) extent: Rect,
     pub(super) grid: (u32, u32),
     pub(super) converter: Arc<Converter>,
 }
 
 impl Placement {
-    /// The layer's pixels that the model sees, in layer coordinates; nothing outside is changed.
+    /// The layer's pixels that the model sees, in layer coordinates.
     pub fn region(&self) -> Rect {
         self.region
+    }
+
+    /// What an edit may change, inside the region: the box of the mask that it was made under, or the
+    /// whole region. It holds whatever mask is rendered with.
+    pub fn extent(&self) -> Rect {
+        self.extent
     }
 
     /// What the model's picture covers: the region, plus its mirror image where its shape is far
@@ -81,6 +88,7 @@ impl Placement {
         Ok(Placement {
             window,
             region,
+            extent: wanted.unwrap_or(region),
             grid,
             converter,
         })
