@@ -28,8 +28,9 @@ pub fn shared<T: Any + Send + Sync>(
 ) -> Result<Arc<T>> {
     let slot = {
         let mut models = MODELS.lock();
-        models.retain(|_, slot| match slot.try_lock() {
-            Some(slot) => slot.as_ref().is_some_and(|weak| weak.strong_count() > 0),
+        // A slot that somebody else holds is being filled, or soon will be.
+        models.retain(|_, slot| match Arc::get_mut(slot) {
+            Some(slot) => (slot.get_mut().as_ref()).is_some_and(|weak| weak.strong_count() > 0),
             None => true,
         });
         models.entry(key).or_default().clone()
@@ -49,4 +50,39 @@ pub fn shared<T: Any + Send + Sync>(
     let weak: Weak<T> = Arc::downgrade(&loaded);
     *model = Some(weak);
     Ok(loaded)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::weights::ModelSource;
+
+    #[test]
+    fn threads_that_ask_at_once_load_once() {
+        const THREADS: usize = 4;
+        let stamp = ModelSource::Embedded(&[]).stamp("a").unwrap();
+        // Few rounds are needed to see two threads between finding the slot and filling it.
+        for round in 1..200 {
+            let key = vec![stamp.clone(); round];
+            let (begin, loads) = (Barrier::new(THREADS), AtomicUsize::new(0));
+            let ask = || {
+                begin.wait();
+                shared(key.clone(), &Cancel::new(), || {
+                    Ok(Arc::new(loads.fetch_add(1, Ordering::SeqCst)))
+                })
+                .unwrap()
+            };
+            let models: Vec<Arc<usize>> = std::thread::scope(|scope| {
+                let asking: Vec<_> = (0..THREADS).map(|_| scope.spawn(ask)).collect();
+                asking.into_iter().map(|t| t.join().unwrap()).collect()
+            });
+            assert_eq!(loads.load(Ordering::SeqCst), 1, "round {round}");
+            assert!(models.iter().all(|m| Arc::ptr_eq(m, &models[0])));
+        }
+    }
 }
