@@ -54,7 +54,8 @@ pub enum ModelChoice {
 pub struct EngineOptions {
     /// Which model.
     pub model: ModelChoice,
-    /// Worker threads, 1..=256; all cores when absent. candle splits its matrix products by the
+    /// Worker threads of the model's work, 1..=256, all cores when absent, and as many again for
+    /// pixels, made when they are first needed. candle splits its matrix products by the
     /// machine's cores whatever this says, but computes the pieces in this pool: the number bounds
     /// the threads and changes no byte.
     pub threads: Option<NonZeroUsize>,
@@ -69,8 +70,9 @@ const MAX_THREADS: usize = 256;
 
 /// A model with its attributes; shared freely between threads: clones are one engine.
 ///
-/// Makes no thread and reads no weights before it must. Any number of calls may run at once; each
-/// uses the engine's one thread pool.
+/// Makes no thread and reads no weights before it must. Any number of calls may run at once. The
+/// engine has two thread pools, one for the model's work and one for pixels, so that reading a layer
+/// and rendering tiles never wait for a run.
 #[derive(Clone)]
 pub struct Engine(Arc<Shared>);
 
@@ -84,6 +86,7 @@ struct Shared {
     threads: NonZeroUsize,
     memory_limit: Option<u64>,
     pool: OnceCell<Arc<ThreadPool>>,
+    pixels: OnceCell<Arc<ThreadPool>>,
     model: OnceCell<Arc<Pipeline>>,
     cache: Cache,
 }
@@ -146,6 +149,7 @@ impl Engine {
             threads,
             memory_limit: options.memory_limit,
             pool: OnceCell::new(),
+            pixels: OnceCell::new(),
             model: OnceCell::new(),
             cache: Cache::new(cache::MAX_BYTES),
             source,
@@ -235,7 +239,7 @@ impl Engine {
             .collect();
         let _mode = FpScope::enter();
         let patch = shared
-            .pool()?
+            .pixels()?
             .install(|| Patch::read(layer, mask, &grids))?;
         Ok(Request {
             plan,
@@ -267,23 +271,14 @@ impl Engine {
 impl Shared {
     /// The pool, made when it is first needed; its threads compute in the default floating-point mode.
     fn pool(&self) -> Result<Arc<ThreadPool>> {
-        let make = || {
-            let _mode = FpScope::enter();
-            ThreadPoolBuilder::new()
-                .num_threads(self.threads.get())
-                .thread_name(|i| format!("semblance-{i}"))
-                .build()
-                .map(Arc::new)
-                .map_err(|e| {
-                    Error::new(
-                        Code::OutOfMemory,
-                        format!("threads = {}: {e}", self.threads),
-                    )
-                    .with_hint("ask for fewer threads")
-                    .with_parameter("threads")
-                })
-        };
+        let make = || pool("semblance", self.threads);
         self.pool.get_or_try_init(make).cloned()
+    }
+
+    /// The pool for pixels: none of its work is long, so nobody waits long for it.
+    fn pixels(&self) -> Result<Arc<ThreadPool>> {
+        let make = || pool("semblance-pixels", self.threads);
+        self.pixels.get_or_try_init(make).cloned()
     }
 
     /// The model, loaded when it is first needed. Two runs that load at once share one load, and
@@ -408,6 +403,21 @@ impl Edit {
     pub fn report(&self) -> String {
         serde_json::to_string(&self.report).unwrap_or_default()
     }
+}
+
+/// A pool whose threads compute in the default floating-point mode.
+fn pool(name: &'static str, threads: NonZeroUsize) -> Result<Arc<ThreadPool>> {
+    let _mode = FpScope::enter();
+    ThreadPoolBuilder::new()
+        .num_threads(threads.get())
+        .thread_name(move |i| format!("{name}-{i}"))
+        .build()
+        .map(Arc::new)
+        .map_err(|e| {
+            Error::new(Code::OutOfMemory, format!("threads = {threads}: {e}"))
+                .with_hint("ask for fewer threads")
+                .with_parameter("threads")
+        })
 }
 
 /// Where the weights of `choice` are.

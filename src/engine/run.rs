@@ -126,7 +126,7 @@ pub(super) fn run(shared: &Shared, request: &Request, control: &Control) -> Resu
         placement: patch.placement().clone(),
         recipe,
         report,
-        pool: shared.pool()?,
+        pool: shared.pixels()?,
     })
 }
 
