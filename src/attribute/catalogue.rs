@@ -95,6 +95,15 @@ impl Catalogue {
         Err(not_for(&slider.name, &models, model))
     }
 
+    /// Whether an attribute that one of `sliders` names lists what may be a model's hash. A file that
+    /// cannot be read lists none.
+    pub fn may_serve_by_hash(&self, sliders: &[Slider]) -> bool {
+        sliders.iter().any(|slider| match slider.is_path() {
+            true => read(Path::new(&slider.name)).is_ok_and(|a| a.names_a_hash()),
+            false => (self.all.iter()).any(|a| a.name == slider.name && a.names_a_hash()),
+        })
+    }
+
     /// What a host may list: a JSON array, one object an attribute.
     pub fn to_json(&self, model: &ModelId) -> serde_json::Value {
         let one = |a: &Arc<Attribute>| {

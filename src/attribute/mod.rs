@@ -20,7 +20,7 @@ pub(crate) struct ModelId {
     pub name: String,
     /// Its family: `mini`, `sd1`, `sd2` …
     pub family: String,
-    /// BLAKE3 of its weights, hexadecimal; empty while they have not been read.
+    /// BLAKE3 of its files, hexadecimal; empty while they have not been read.
     pub hash: String,
 }
 
@@ -123,9 +123,19 @@ impl Attribute {
         self.models.iter().any(|m| {
             m.eq_ignore_ascii_case(&model.name)
                 || m.eq_ignore_ascii_case(&model.family)
-                || (m.len() >= file::LEAST_HASH && model.hash.starts_with(&m.to_ascii_lowercase()))
+                || (may_be_hash(m) && model.hash.starts_with(&m.to_ascii_lowercase()))
         })
     }
+
+    /// Whether one of the models that it serves may be named by a hash.
+    pub fn names_a_hash(&self) -> bool {
+        self.models.iter().any(|m| may_be_hash(m))
+    }
+}
+
+/// Whether `model` may be the beginning of a hash.
+fn may_be_hash(model: &str) -> bool {
+    model.len() >= file::LEAST_HASH && model.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 impl Wording {

@@ -88,6 +88,8 @@ struct Shared {
     pool: OnceCell<Arc<ThreadPool>>,
     pixels: OnceCell<Arc<ThreadPool>>,
     model: OnceCell<Arc<Pipeline>>,
+    /// The model's hash, where it was needed before the model was.
+    hash: OnceCell<String>,
     cache: Cache,
 }
 
@@ -151,7 +153,11 @@ impl Engine {
             pool: OnceCell::new(),
             pixels: OnceCell::new(),
             model: OnceCell::new(),
-            cache: Cache::new(cache::MAX_BYTES),
+            hash: OnceCell::new(),
+            cache: Cache::new(match options.memory_limit {
+                Some(limit) => cache::MAX_BYTES.min(limit / 4),
+                None => cache::MAX_BYTES,
+            }),
             source,
             outline,
             schedule,
@@ -295,19 +301,25 @@ impl Shared {
         ModelId {
             name: self.source.name(),
             family: self.outline.family().to_owned(),
-            hash: self
-                .model
-                .get()
-                .map_or_else(String::new, |m| m.model_hash().to_owned()),
+            hash: (self.model.get().map(|m| m.model_hash()))
+                .or(self.hash.get().map(String::as_str))
+                .unwrap_or_default()
+                .to_owned(),
         }
     }
 
     fn plan(&self, recipe: &Recipe) -> Result<Plan> {
         let model = self.model_id();
         match Plan::new(recipe, &self.catalogue, &model) {
-            // An attribute may name the model by its hash, which is not known before it is read.
-            Err(e) if e.code() == Code::AttributeNotForModel && model.hash.is_empty() => {
-                let hash = Layout::open(&self.source)?.hash(&Cancel::new())?;
+            // An attribute may name the model by its hash, which is not known before all of it is
+            // read: gigabytes, so only for an attribute that names one.
+            Err(e)
+                if e.code() == Code::AttributeNotForModel
+                    && model.hash.is_empty()
+                    && self.catalogue.may_serve_by_hash(&recipe.attributes) =>
+            {
+                let hash = || Layout::open(&self.source)?.hash(&Cancel::new());
+                let hash = self.hash.get_or_try_init(hash)?.clone();
                 Plan::new(recipe, &self.catalogue, &ModelId { hash, ..model })
             }
             plan => plan,
