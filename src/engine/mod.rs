@@ -59,7 +59,8 @@ pub struct EngineOptions {
     /// machine's cores whatever this says, but computes the pieces in this pool: the number bounds
     /// the threads and changes no byte.
     pub threads: Option<NonZeroUsize>,
-    /// Bytes that a job may use; the machine's free memory when absent.
+    /// Bytes that the engine may use: weights, loaded ones too, and one job, a quarter of it for what
+    /// is kept between jobs. The machine's free memory for what is still to be taken when absent.
     pub memory_limit: Option<u64>,
     /// Folders with further attribute files (`*.toml`).
     pub attribute_folders: Vec<PathBuf>,
@@ -338,9 +339,10 @@ impl Shared {
 
     /// The forecast for loading alone, or for loading and `plan`.
     fn forecast(&self, plan: Option<&Plan>) -> Forecast {
-        let weights = match self.model.get() {
-            Some(_) => 0,
-            None => self.outline.weight_bytes(),
+        // Loaded weights are no longer free memory, but they are part of what a wish allows.
+        let weights = match (self.model.get(), self.memory_limit) {
+            (Some(_), None) => 0,
+            _ => self.outline.weight_bytes(),
         };
         let Some(plan) = plan else {
             return Forecast {

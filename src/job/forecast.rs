@@ -4,13 +4,14 @@
 //! exact accounting: the estimate is from above.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use crate::error::{Code, Error, Result};
 
 /// What a job will need, by purpose, bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forecast {
-    /// Weights that are not loaded yet.
+    /// Weights: all of them under a wish, else those that are not loaded yet.
     pub weights: u64,
     /// The networks' buffers at their peak.
     pub work: u64,
@@ -84,11 +85,23 @@ pub fn available() -> Option<u64> {
     Some(free.min(container().unwrap_or(u64::MAX)))
 }
 
-/// Bytes left in the control group (version 2) of this process; what it caches can be taken back.
+/// Bytes left in the control groups (version 2) of this process.
 fn container() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = groups.lines().find_map(|l| l.strip_prefix("0::/"))?;
-    let folder = std::path::Path::new("/sys/fs/cgroup").join(path);
+    least_left(Path::new("/sys/fs/cgroup"), path)
+}
+
+/// The least that the group `path` under `root` and the groups above it have left: each is bound by
+/// the limits of all above.
+fn least_left(root: &Path, path: &str) -> Option<u64> {
+    let own = root.join(path);
+    let groups = own.ancestors().take_while(|group| group.starts_with(root));
+    groups.filter_map(left).min()
+}
+
+/// Bytes left in one control group, if it has a limit; what it caches can be taken back.
+fn left(folder: &Path) -> Option<u64> {
     let number = |file: &str| {
         std::fs::read_to_string(folder.join(file))
             .ok()?
@@ -147,6 +160,26 @@ mod tests {
             kept: 1,
         };
         assert!(forecast.check(Limit::Wish(u64::MAX - 1)).is_err());
+    }
+
+    #[test]
+    fn a_group_has_no_more_left_than_the_tightest_group_above_it() {
+        let root = tempfile::tempdir().unwrap();
+        let inner = root.path().join("slice/app");
+        std::fs::create_dir_all(&inner).unwrap();
+        let write = |folder: &Path, limit: &str, used: &str| {
+            std::fs::write(folder.join("memory.max"), limit).unwrap();
+            std::fs::write(folder.join("memory.current"), used).unwrap();
+        };
+        assert_eq!(least_left(root.path(), "slice/app"), None);
+        write(&inner, "max\n", "10\n");
+        assert_eq!(least_left(root.path(), "slice/app"), None);
+        write(&root.path().join("slice"), "1000\n", "400\n");
+        assert_eq!(least_left(root.path(), "slice/app"), Some(600));
+        std::fs::write(root.path().join("slice/memory.stat"), "inactive_file 100\n").unwrap();
+        assert_eq!(least_left(root.path(), "slice/app"), Some(700));
+        write(&inner, "50\n", "10\n");
+        assert_eq!(least_left(root.path(), "slice/app"), Some(40));
     }
 
     #[cfg(target_os = "linux")]
