@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use once_cell::sync::OnceCell;
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use semblance_kernels::cpu::VARIABLE;
 use semblance_kernels::{CpuPath, FpScope};
 use serde_json::json;
 
@@ -126,7 +127,9 @@ impl Engine {
     /// Checks the options and the model's configuration; reads no weights yet and starts no thread.
     ///
     /// Errors: [`Code::ModelNotFound`], [`Code::InvalidModel`], [`Code::UnsupportedModel`] for the
-    /// model, [`Code::InvalidParameter`] for the options, [`Code::Io`] for an attribute folder.
+    /// model, [`Code::InvalidParameter`] for the options and for a `SEMBLANCE_CPU` in the environment
+    /// that names no path of this CPU (any other changes nothing: candle finds its own),
+    /// [`Code::Io`] for an attribute folder.
     pub fn new(options: EngineOptions) -> Result<Self> {
         let threads = match options.threads {
             Some(threads) if threads.get() > MAX_THREADS => {
@@ -142,13 +145,17 @@ impl Engine {
                 .unwrap_or(NonZeroUsize::MIN)
                 .min(NonZeroUsize::new(MAX_THREADS).unwrap_or(NonZeroUsize::MIN)),
         };
+        // Candle takes its own path whatever is asked for: here the wish is only checked.
+        CpuPath::detect().map_err(|e| {
+            Error::new(Code::InvalidParameter, e.to_string()).with_parameter(VARIABLE)
+        })?;
         let source = source(&options.model)?;
         let outline = Outline::read(&source)?;
         let schedule = Arc::new(Schedule::new(outline.schedule())?);
         Ok(Engine(Arc::new(Shared {
             catalogue: Catalogue::open(&options.attribute_folders)?,
-            // candle's kernels take the best instructions that they find.
-            cpu_path: format!("candle-{}", CpuPath::best().name()),
+            // candle's matrix product takes AVX2 and FMA where it finds them and nothing above.
+            cpu_path: format!("candle-{}", CpuPath::best().min(CpuPath::Avx2).name()),
             threads,
             memory_limit: options.memory_limit,
             pool: OnceCell::new(),

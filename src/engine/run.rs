@@ -80,10 +80,18 @@ pub(super) fn run(shared: &Shared, request: &Request, control: &Control) -> Resu
         && !skipped
         && ![&model.hash, ""].contains(&made.model_hash.as_str())
     {
-        (notes.warnings).push(
-            "the recipe was made with other weights than this model's: the edit will differ"
-                .to_owned(),
-        );
+        if ![&model.hash, ""].contains(&made.model_hash.as_str()) {
+            (notes.warnings).push(
+                "the recipe was made with other weights than this model's: the edit will differ"
+                    .to_owned(),
+            );
+        }
+        if ![&shared.cpu_path, ""].contains(&made.cpu_path.as_str()) {
+            let (made, now) = (crate::fields::shorten(&made.cpu_path), &shared.cpu_path);
+            notes.warnings.push(format!(
+                "the recipe was made on the CPU path {made}, this is {now}: the bytes may differ"
+            ));
+        }
     }
     recipe.stamp = Some(Stamp {
         version: crate::VERSION.to_owned(),
