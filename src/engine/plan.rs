@@ -61,6 +61,8 @@ pub(super) struct Plan {
     pub guidance: f32,
     pub radius: u32,
     pub epsilon: f32,
+    /// The hashes of the attributes' files, in the order of the sliders.
+    pub attributes: Vec<String>,
     pub warnings: Vec<String>,
 }
 
@@ -125,7 +127,8 @@ impl Plan {
         complete.epsilon = Some(epsilon);
         complete.stamp = None;
         Ok(Plan {
-            warnings: warnings(recipe, model),
+            warnings: warnings(recipe, model, &found),
+            attributes: found.iter().map(|(_, a)| a.hash.clone()).collect(),
             recipe: complete,
             base,
             parts,
@@ -208,7 +211,7 @@ fn lambda(tuning: &Tuning, learned: Option<&Learned>) -> Result<Lambda> {
     }
 }
 
-fn warnings(recipe: &Recipe, model: &ModelId) -> Vec<String> {
+fn warnings(recipe: &Recipe, model: &ModelId, found: &[(&Slider, Arc<Attribute>)]) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Some(text) = &recipe.text
         && text.from == text.to
@@ -229,6 +232,17 @@ fn warnings(recipe: &Recipe, model: &ModelId) -> Vec<String> {
                 "the recipe was made with the model {made}, this is {}: the edit will differ",
                 model.name
             ));
+        }
+        // Looked for at any place: whoever reorders or removes sliders has changed no attribute.
+        if !stamp.attributes.is_empty() {
+            for (_, attribute) in found {
+                if !stamp.attributes.contains(&attribute.hash) {
+                    warnings.push(format!(
+                        "the attribute {} is new or has changed since the recipe was made: the edit will differ",
+                        attribute.name
+                    ));
+                }
+            }
         }
     }
     warnings

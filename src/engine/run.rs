@@ -98,6 +98,7 @@ pub(super) fn run(shared: &Shared, request: &Request, control: &Control) -> Resu
         model: model.name.clone(),
         model_hash: model.hash.clone(),
         cpu_path: shared.cpu_path.clone(),
+        attributes: plan.attributes.clone(),
     });
     let region = patch.placement().region();
     let report = Report {

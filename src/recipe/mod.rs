@@ -63,7 +63,8 @@ pub enum Form {
     Published,
 }
 
-/// Whether an edit whose strengths are all 0 skips the model. The bytes are the same either way.
+/// Whether an edit whose strengths are all 0 skips the model. In the corrected form the bytes are the
+/// same either way; the published form gives back its input by the shortcut only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IdentityShortcut {
@@ -81,10 +82,12 @@ pub struct Stamp {
     pub version: String,
     /// The model's name.
     pub model: String,
-    /// BLAKE3 of the model's weights, hexadecimal.
+    /// BLAKE3 of the model's files (weights, configurations, tokenizer), hexadecimal.
     pub model_hash: String,
     /// Which kernels computed: the same path gives the same bytes.
     pub cpu_path: String,
+    /// BLAKE3 of each attribute's file, hexadecimal, in the order of the sliders.
+    pub attributes: Vec<String>,
 }
 
 /// What to do, complete enough to be run again. See the module for the JSON form.

@@ -129,13 +129,19 @@ fn free_text(text: &Fields<'_>) -> Result<FreeText> {
 }
 
 fn stamp(stamp: &Fields<'_>) -> Result<Stamp> {
-    stamp.only(&["version", "model", "model_hash", "cpu_path"])?;
+    stamp.only(&["version", "model", "model_hash", "cpu_path", "attributes"])?;
     let text = |key| stamp.text(key).map(|t| t.unwrap_or_default().to_owned());
+    let list = stamp.list("attributes")?.unwrap_or_default();
+    let hashes = list.iter().map(|value| match value.as_str() {
+        Some(hash) => Ok(hash.to_owned()),
+        None => Err(stamp.wrong("attributes", value, "a list of hashes")),
+    });
     Ok(Stamp {
         version: text("version")?,
         model: text("model")?,
         model_hash: text("model_hash")?,
         cpu_path: text("cpu_path")?,
+        attributes: hashes.collect::<Result<_>>()?,
     })
 }
 

@@ -48,7 +48,7 @@ fn a_recipe_made_with_other_weights_is_warned_of() {
         version: semblance::VERSION.into(),
         model: "tiny".into(),
         model_hash: "0".repeat(64),
-        cpu_path: String::new(),
+        ..Default::default()
     });
     let edit = edit(&engine(), &picture, &recipe).unwrap();
     let warnings = report(&edit)["warnings"].to_string();
