@@ -187,7 +187,7 @@ pub(crate) static IDENTITY_SHORTCUT: Parameter = Parameter {
     unit: "",
     group: Group::Sampling,
     advanced: true,
-    help: "Whether an edit of strength 0 skips the model; the result is the same either way.",
+    help: "Whether an edit of strength 0 skips the model. In the corrected form the result is the same either way; the published form changes the picture without it.",
     suggestion: "\"on\"",
 };
 

@@ -144,7 +144,7 @@ fn time_of_24_megapixels() {
         let read = start.elapsed();
         let start = Instant::now();
         let (w, h) = (patch.width(), patch.height());
-        let change = Change::new(Default::default(), &recon, &edit, w, h).unwrap();
+        let change = Change::fit(&recon, &edit, w, h, Change::RADIUS, Change::EPSILON).unwrap();
         let fit = start.elapsed();
         let mut out = vec![0; data.len()];
         let mut target =

@@ -183,13 +183,6 @@ impl Inversion {
         }
         Ok(out)
     }
-
-    /// Bytes that an inversion of `steps` steps over latents of `shape` will hold.
-    pub fn forecast(steps: usize, shape: [usize; 3], base: &Condition) -> u64 {
-        let latent = shape.iter().map(|&n| n as u64).product::<u64>();
-        let numbers = (2 * steps as u64 + 1) * latent + steps as u64 * shape[0] as u64;
-        4 * (numbers + 2 * base.data().len() as u64)
-    }
 }
 
 /// x_t = √ᾱ z + √(1 − ᾱ) n, with noise of its own for each timestep.

@@ -237,7 +237,7 @@ impl Schedule {
     fn timestep(&self, i: usize, n: usize) -> usize {
         let all = self.levels.len();
         match self.spacing {
-            Spacing::Leading => (n - 1 - i) * (all / n) + self.offset,
+            Spacing::Leading => ((n - 1 - i) * (all / n)).saturating_add(self.offset),
             Spacing::Linspace => {
                 let last = (all - 1) as f64;
                 let share = (n - 1 - i) as f64 * (last / (n - 1).max(1) as f64);

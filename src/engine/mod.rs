@@ -283,7 +283,7 @@ impl Engine {
 }
 
 impl Shared {
-    /// The pool, made when it is first needed; its threads compute in the default floating-point mode.
+    /// The pool of the model's work, made when it is first needed.
     fn pool(&self) -> Result<Arc<ThreadPool>> {
         let make = || pool("semblance", self.threads);
         self.pool.get_or_try_init(make).cloned()

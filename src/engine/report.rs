@@ -43,7 +43,8 @@ pub(super) struct Report {
     pub region: [i64; 4],
     /// Layer pixels per model pixel, along a side.
     pub scale: f32,
-    /// How well the model knows the picture: PSNR of its own reconstruction, dB; absent when skipped.
+    /// PSNR of the autoencoder's own reconstruction of the picture, dB; absent when skipped. Low says
+    /// that the model does not know such pictures; high does not say that it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub known_db: Option<f32>,
     /// What came from earlier edits: `text`, `encode`, `invert`.

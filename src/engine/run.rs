@@ -23,9 +23,11 @@ use crate::recipe::{Compositor, Form, IdentityShortcut, Stamp};
 /// Edit-friendly inversion is DDPM's: η = 1 (Huberman-Spiegelglas et al., arXiv 2304.06140).
 const ETA: f64 = 1.0;
 /// Below this the model's own reconstruction is far from the picture: it does not know such pictures.
+/// Above it nothing is promised: an autoencoder reproduces much that the network was never shown.
 const KNOWN_DB: f32 = 20.0;
-/// Layer pixels per model pixel above which what an edit adds looks soft.
-const COARSE: f32 = 16.0;
+/// Layer pixels per model pixel above which what an edit adds looks soft. On a photo of 24
+/// megapixels the embedded model is just below: a warning that is always there warns of nothing.
+const COARSE: f32 = 48.0;
 
 /// What the phases cost, in predictions of one latent; only the progress bar depends on them.
 mod cost {
@@ -78,7 +80,6 @@ pub(super) fn run(shared: &Shared, request: &Request, control: &Control) -> Resu
     let mut recipe = plan.recipe.clone();
     if let Some(made) = &request.made_by
         && !skipped
-        && ![&model.hash, ""].contains(&made.model_hash.as_str())
     {
         if ![&model.hash, ""].contains(&made.model_hash.as_str()) {
             (notes.warnings).push(
@@ -258,7 +259,7 @@ fn work(
     notes.known_db = Some((known_db * 10.0).round() / 10.0);
     if known_db < KNOWN_DB {
         notes.warnings.push(format!(
-            "the model reproduces this picture only to {known_db:.1} dB ({KNOWN_DB} and more is good): it knows few like it"
+            "the model reproduces this picture only to {known_db:.1} dB (warned of below {KNOWN_DB}): it knows few like it"
         ));
     }
 
@@ -344,7 +345,8 @@ fn work(
         let (radius, epsilon) = (plan.radius as usize, f64::from(plan.epsilon));
         match plan.recipe.compositor {
             Compositor::Change => Change::fit(&encoding.decoded, &decoded, w, h, radius, epsilon),
-            other => Change::new(other, &encoding.decoded, &decoded, w, h),
+            Compositor::Direct => Change::direct(&encoding.decoded, &decoded, w, h),
+            Compositor::Difference => Change::difference(&encoding.decoded, &decoded, w, h),
         }
     })
 }

@@ -8,7 +8,6 @@
 
 use super::guided;
 use crate::error::{Code, Error, Result};
-use crate::recipe::Compositor;
 
 /// Four vectors of (red, green, blue, unused): A's columns for red, green and blue, and b; these are
 /// read through a cubic B-spline. The fifth is the rest, read through Catmull–Rom.
@@ -30,27 +29,11 @@ impl Change {
     /// Ridge of the local model, in squared units of 0..=1 colour (10⁻³ in the −1..=1 of the models).
     pub const EPSILON: f64 = 2.5e-4;
 
+    /// The local affine model in windows of `2 · radius + 1` with ridge `epsilon`, and its rest.
+    ///
     /// From the decoded reconstruction and edit, planes R, G, B one after the other (NCHW), each
     /// `width × height`, sRGB-encoded, 0..=1 nominal. Errors with [`Code::Internal`] when the sizes
     /// do not fit or the model's output is not finite.
-    pub fn new(
-        compositor: Compositor,
-        recon: &[f32],
-        edit: &[f32],
-        width: usize,
-        height: usize,
-    ) -> Result<Change> {
-        match compositor {
-            Compositor::Change => {
-                Change::fit(recon, edit, width, height, Self::RADIUS, Self::EPSILON)
-            }
-            Compositor::Direct => Change::direct(recon, edit, width, height),
-            Compositor::Difference => Change::difference(recon, edit, width, height),
-        }
-    }
-
-    /// The local affine model in windows of `2 · radius + 1` with ridge `epsilon`, and its rest.
-    /// Pictures and errors as in [`Change::new`].
     pub fn fit(
         recon: &[f32],
         edit: &[f32],
@@ -87,7 +70,7 @@ impl Change {
         Ok(change)
     }
 
-    /// The plain difference: A = b = 0. Pictures and errors as in [`Change::new`].
+    /// The plain difference: A = b = 0. Pictures and errors as in [`Change::fit`].
     pub fn difference(recon: &[f32], edit: &[f32], width: usize, height: usize) -> Result<Change> {
         check(recon, edit, width, height)?;
         let count = width * height;
@@ -107,7 +90,7 @@ impl Change {
     }
 
     /// The edit itself in place of the layer's pixels: A = −1, rest = edit; nothing when the edit
-    /// equals the reconstruction. Pictures and errors as in [`Change::new`].
+    /// equals the reconstruction. Pictures and errors as in [`Change::fit`].
     pub fn direct(recon: &[f32], edit: &[f32], width: usize, height: usize) -> Result<Change> {
         let mut change = Change::difference(recon, edit, width, height)?;
         if change.zero {

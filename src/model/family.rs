@@ -16,12 +16,17 @@ use super::vae::{Vae, VaeConfig};
 use crate::diffusion::{Latent, Schedule, ScheduleConfig};
 use crate::error::{Code, Error, Result};
 use crate::job::Cancel;
+use crate::limits::MAX_GRID_SIDE;
 use crate::nn::candle::Candle;
 use crate::nn::{Ops, Shape};
 use crate::weights::{self, Layout, ModelSource};
 
 type Backend = Candle;
 type Tensor = <Backend as Ops>::Tensor;
+
+/// Side of the square pictures that a model may be trained at, pixels: its 2:1 pictures keep within
+/// [`MAX_GRID_SIDE`]. Stops: a file whose sizes to choose from are millions.
+const MAX_NATIVE_SIZE: usize = MAX_GRID_SIDE as usize / 2;
 
 /// A text as the U-Net's cross-attention sees it: `length × width` numbers, token by token.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,6 +86,17 @@ impl Outline {
             weight_bytes: weight_bytes(layout)?,
         };
         Schedule::new(&outline.schedule)?;
+        let native = outline.native_size();
+        if native > MAX_NATIVE_SIZE {
+            return Err(Error::new(
+                Code::InvalidModel,
+                format!(
+                    "{}: unet sample_size = {}: pictures of {native} pixels, must be at most {MAX_NATIVE_SIZE}",
+                    outline.name, outline.unet.sample_size
+                ),
+            )
+            .with_hint("Stable Diffusion has 64 or 96"));
+        }
         let (unet, vae, text) = (&outline.unet, &outline.vae, &outline.text);
         let fits = [
             (
@@ -147,7 +163,7 @@ impl Outline {
 
     /// The picture size that the model was trained at, square.
     pub fn native_size(&self) -> usize {
-        self.unet.sample_size * self.vae_factor()
+        self.unet.sample_size.saturating_mul(self.vae_factor())
     }
 
     /// The sizes that the model works well at: sides a multiple of what its coarsest level needs
@@ -323,7 +339,8 @@ impl Pipeline {
         self.text.project(&self.ops, &hidden, tokens.end)
     }
 
-    /// The words of `text` that the model never learned as words; empty where pieces carry meaning.
+    /// The words of `text` that the model never learned: what its tokenizer's configuration lists as
+    /// `untrained_words`, and what falls into pieces in a vocabulary too small for pieces to mean much.
     pub fn unknown_words(&self, text: &str) -> Result<Vec<String>> {
         self.tokenizer.unknown_words(text)
     }

@@ -10,7 +10,7 @@
 //! activation, gate) is ONE operation, and no operation says how a value lies in memory.
 //!
 //! Every value is a map of `n × h × w × c` numbers. A token sequence is a map of height 1, a vector
-//! per sample a map of 1 × 1: attention over an image is then no reshape but a [`Ops::flatten`].
+//! per sample a map of 1 × 1: attention over an image then needs no reshape.
 
 pub mod candle;
 
@@ -206,10 +206,6 @@ pub trait Ops: Send + Sync {
     fn stack(&self, parts: &[&Self::Tensor]) -> Result<Self::Tensor>;
     /// Σ weightᵢ · xᵢ over at least one term; a single term of weight 1 comes back bit for bit.
     fn combine(&self, terms: &[(f32, &Self::Tensor)]) -> Result<Self::Tensor>;
-    /// A map as a token sequence, row by row.
-    fn flatten(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
-    /// A token sequence of `h · w` as a map.
-    fn unflatten(&self, x: &Self::Tensor, h: usize, w: usize) -> Result<Self::Tensor>;
 
     /// A value from numbers in the order `n, c, h, w`, as pictures, latents and PyTorch have them.
     fn value_nchw(&self, data: &[f32], shape: Shape) -> Result<Self::Tensor> {

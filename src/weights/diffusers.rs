@@ -178,7 +178,7 @@ impl Layout {
         TensorFile::open(&self.source, &self.weights_path(part)?)
     }
 
-    /// Every file that the model is made of, sorted, relative to the source.
+    /// Every file that the library reads of the model, sorted, relative to the source.
     fn files(&self) -> Result<Vec<String>> {
         let mut files = vec![
             "model_index.json".into(),
@@ -204,7 +204,8 @@ impl Layout {
         Ok(files)
     }
 
-    /// The model's identity: BLAKE3 over names, lengths and contents of its files, sorted by name.
+    /// The model's identity: BLAKE3 over the names and the BLAKE3 of the contents of its files
+    /// (configurations, weights, tokenizer), sorted by name.
     pub fn hash(&self, cancel: &Cancel) -> Result<String> {
         let mut all = blake3::Hasher::new();
         for path in self.files()? {

@@ -1,8 +1,8 @@
 //! [`Ops`] over candle's tensors on the CPU in f32: the portable backend and the reference for
 //! every faster one.
 //!
-//! For: any CPU that Rust compiles for. Not for: gradients (candle's own are wrong through these
-//! networks, see LIMITS) and other devices.
+//! For: any CPU that Rust compiles for. Not for: gradients (what walks slices
+//! here is invisible to candle's) and other devices.
 //!
 //! Values lie as `n × h × w × c`, so that a convolution is one matrix product over gathered rows
 //! (`conv`), a linear layer is one without gathering, and tokens are maps. candle supplies storage
@@ -372,15 +372,5 @@ impl Ops for Candle {
             })?;
         }
         tensor(out, s)
-    }
-
-    fn flatten(&self, x: &Tensor) -> Result<Tensor> {
-        let s = shape(x)?;
-        Ok(x.reshape((s.n, 1, s.h * s.w, s.c))?)
-    }
-
-    fn unflatten(&self, x: &Tensor, h: usize, w: usize) -> Result<Tensor> {
-        let s = shape(x)?;
-        Ok(x.reshape((s.n, h, w, s.c))?)
     }
 }
