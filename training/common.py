@@ -74,36 +74,39 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self):
-        for g in self.param_groups:
-            for p in g["params"]:
-                if p.grad is None:
-                    continue
+        wide, rest = self.param_groups
+        shapes = {}
+        for p in wide["params"]:
+            if p.grad is not None:
                 s = self.state[p]
                 if not s:
                     s["m"] = torch.zeros_like(p)
-                    if not g["wide"]:
-                        s["v"], s["n"] = torch.zeros_like(p), 0
-                if g["wide"]:
-                    s["m"].lerp_(p.grad, 0.05)
-                    u = p.grad.lerp(s["m"], 0.95).reshape(len(p), -1)  # Nesterov
-                    u = orthogonal(u) * (0.2 * max(u.shape) ** 0.5)
-                    p.mul_(1 - g["lr"] * self.decay)
-                    p.add_(u.view_as(p).to(p.dtype), alpha=-g["lr"] * self.matrix_lr)
-                else:
-                    s["n"] += 1
-                    s["m"].lerp_(p.grad, 0.1)
-                    s["v"].lerp_(p.grad * p.grad, 0.01)
-                    k = g["lr"] * (1 - 0.99 ** s["n"]) ** 0.5 / (1 - 0.9 ** s["n"])
-                    p.addcdiv_(s["m"], s["v"].sqrt() + 1e-9, value=-k)
+                s["m"].lerp_(p.grad, 0.05)
+                u = p.grad.lerp(s["m"], 0.95).reshape(len(p), -1)  # Nesterov
+                shapes.setdefault(u.shape, []).append((p, u))
+        for (h, w), items in shapes.items():  # all of one shape together
+            k = wide["lr"] * self.matrix_lr * 0.2 * max(h, w) ** 0.5
+            for (p, _), u in zip(items, orthogonal(torch.stack([u for _, u in items]))):
+                p.mul_(1 - wide["lr"] * self.decay).add_(u.view_as(p), alpha=-k)
+        for p in rest["params"]:
+            if p.grad is not None:
+                s = self.state[p]
+                if not s:
+                    s["m"], s["v"], s["n"] = torch.zeros_like(p), torch.zeros_like(p), 0
+                s["n"] += 1
+                s["m"].lerp_(p.grad, 0.1)
+                s["v"].lerp_(p.grad * p.grad, 0.01)
+                k = rest["lr"] * (1 - 0.99 ** s["n"]) ** 0.5 / (1 - 0.9 ** s["n"])
+                p.addcdiv_(s["m"], s["v"].sqrt() + 1e-9, value=-k)
 
 
 def orthogonal(g):
-    """Nearest orthogonal matrix, five quintic Newton-Schulz steps in bf16."""
+    """Nearest orthogonal matrices of (n, h, w), five quintic Newton-Schulz steps in bf16."""
     x = g.bfloat16()
-    flip = x.shape[0] > x.shape[1]
-    x = x.T if flip else x
-    x = x / (x.norm() + 1e-7)
+    flip = x.shape[1] > x.shape[2]
+    x = x.mT if flip else x
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(5):
-        a = x @ x.T
+        a = x @ x.mT
         x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
-    return (x.T if flip else x).float()
+    return (x.mT if flip else x).float()

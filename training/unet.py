@@ -120,7 +120,7 @@ def main():
     a.add_argument("--until", help="HH:MM, instead of --minutes")
     a.add_argument("--batch", type=int, default=56)
     a.add_argument("--lr", type=float, default=6e-4)
-    a.add_argument("--counterfactual", type=float, default=0.55, help="share of a batch")
+    a.add_argument("--counterfactual", type=float, default=0.65, help="share of a batch")
     a.add_argument("--export-every", type=float, default=12, help="minutes between exports and validations")
     a.add_argument("--export", help="folder of the pipeline to write at each")
     a = a.parse_args()
@@ -170,9 +170,12 @@ def main():
         t = torch.from_numpy(rng.integers(0, 1000, n_plain + n_cf)).to(dev)
         t = torch.where(torch.rand(len(t), device=dev) < 0.05, 999, t)
         t_p, t_c = t[:n_plain], t[n_plain:]
-        lo = (1 - t_c / 300).clamp(min=0)  # little noise: only states near the target
+        busy = torch.from_numpy(rng.integers(100, 700, n_cf)).to(dev)  # the levels that an edit passes
+        t_c = torch.where(torch.rand(n_cf, device=dev) < 0.7, busy, t_c)
+        lo = (1 - t_c / 100).clamp(min=0)  # hardly any noise left: only states near the target
         way = lo + (1 - lo) * torch.rand(n_cf, device=dev)
-        way = torch.where(torch.rand(n_cf, device=dev) < 0.3, 1.0, way)[:, None, None, None]
+        kind = torch.rand(n_cf, device=dev)  # the source itself, the target itself, or between
+        way = torch.where(kind < 0.35, lo, torch.where(kind < 0.55, 1.0, way))[:, None, None, None]
         e = torch.randn_like(z_t)
         col = lambda x: x[:, None, None, None]
         A = col(ab[t_c])
