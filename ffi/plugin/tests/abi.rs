@@ -34,7 +34,11 @@ static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 /// The harness of the checks, compiled once.
-static ABI: LazyLock<PathBuf> = LazyLock::new(|| compile_cpp("ffi/plugin/tests/c/abi.cpp", "abi"));
+static ABI: LazyLock<PathBuf> = LazyLock::new(|| {
+    let files = ["abi.cpp", "abi_boundary.cpp", "abi_jobs.cpp"];
+    let files = files.map(|file| format!("ffi/plugin/tests/c/{file}"));
+    compile_cpp(&files.each_ref().map(String::as_str), "abi")
+});
 
 fn model() -> PathBuf {
     ROOT.join("tests/fixtures/tiny")
@@ -54,7 +58,7 @@ fn run(command: &mut Command) -> Output {
     output
 }
 
-fn compile(compiler: &str, standard: &str, source: &str, name: &str) -> PathBuf {
+fn compile(compiler: &str, standard: &str, sources: &[&str], name: &str) -> PathBuf {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     // The library by its path: no directory has to be searched when the program runs.
     run(Command::new(compiler)
@@ -68,7 +72,7 @@ fn compile(compiler: &str, standard: &str, source: &str, name: &str) -> PathBuf 
             "-I",
         ])
         .arg(ROOT.join("include"))
-        .arg(ROOT.join(source))
+        .args(sources.iter().map(|source| ROOT.join(source)))
         .arg(&*LIBRARY)
         .arg(format!(
             "-Wl,-rpath,{}",
@@ -83,21 +87,21 @@ fn compile_c(source: &str, name: &str) -> PathBuf {
     compile(
         &env::var("CC").unwrap_or("cc".into()),
         "-std=c99",
-        source,
+        &[source],
         name,
     )
 }
 
-fn compile_cpp(source: &str, name: &str) -> PathBuf {
+fn compile_cpp(sources: &[&str], name: &str) -> PathBuf {
     compile(
         &env::var("CXX").unwrap_or("c++".into()),
         "-std=c++17",
-        source,
+        sources,
         name,
     )
 }
 
-/// Runs one check of `c/abi.cpp` in a process of its own; the library must leave stdout alone.
+/// Runs one check of `c/abi_*.cpp` in a process of its own; the library must leave stdout alone.
 fn check(name: &str) {
     let output = run(Command::new(&*ABI).arg(&*LIBRARY).arg(model()).arg(name));
     assert!(
@@ -193,7 +197,7 @@ fn example(name: &str, command: &mut Command) -> Vec<u8> {
 #[test]
 fn the_examples_in_c_cpp_and_python_write_the_same_picture() {
     let c = compile_c("examples/c/edit.c", "edit-c");
-    let cpp = compile_cpp("examples/cpp/edit.cpp", "edit-cpp");
+    let cpp = compile_cpp(&["examples/cpp/edit.cpp"], "edit-cpp");
     let by_c = example("c", &mut Command::new(c));
     assert_eq!(by_c, example("cpp", &mut Command::new(cpp)));
     let script = ROOT.join("examples/python/edit.py");
