@@ -211,6 +211,10 @@ impl Library {
         let name = text(unsafe { (self.api.code_name)(code) });
         Err(Failure {
             exit: match name {
+                "invalid_parameter"
+                | "invalid_recipe"
+                | "unknown_attribute"
+                | "attribute_not_for_model" => Exit::Usage,
                 "model_not_found" | "invalid_model" | "unsupported_model" => Exit::Model,
                 "out_of_memory" => Exit::Memory,
                 "cancelled" => Exit::Cancelled,

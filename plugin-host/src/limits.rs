@@ -21,6 +21,10 @@ pub const STACK_BYTES: u64 = 16 << 20;
 /// Nesting of layer groups: the merged picture is made by recursion.
 pub const GROUP_DEPTH: usize = 64;
 
+/// Bytes of all canvases that live at once while a document is merged: every isolated group within
+/// another needs one of its own, of 16 bytes a pixel.
+pub const MERGE_BYTES: u64 = 8 << 30;
+
 /// Layers and groups of one document.
 pub const LAYERS: usize = 10_000;
 

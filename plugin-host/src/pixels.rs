@@ -276,6 +276,38 @@ impl Pixels {
         }
     }
 
+    /// Straight integers of linear light with the transfer function of sRGB (IEC 61966-2-1) applied;
+    /// alpha stays.
+    pub fn srgb_encoded(&self) -> Pixels {
+        let mut encoded = self.clone();
+        encoded.color = Color::Srgb;
+        let (channels, alpha) = (self.order.channels(), self.order.has_alpha());
+        let is_color = |at: usize| !alpha || at % channels != channels - 1;
+        match self.samples {
+            Samples::U8 => {
+                let levels: Vec<u8> = (0..=255u8)
+                    .map(|level| (srgb_transfer(f32::from(level) / 255.0) * 255.0).round() as u8)
+                    .collect();
+                for (at, value) in encoded.bytes.iter_mut().enumerate() {
+                    if is_color(at) {
+                        *value = levels.get(usize::from(*value)).copied().unwrap_or(*value);
+                    }
+                }
+            }
+            Samples::U16 => {
+                let (pairs, _) = encoded.bytes.as_chunks_mut::<2>();
+                for (at, pair) in pairs.iter_mut().enumerate() {
+                    if is_color(at) {
+                        let level = f32::from(u16::from_ne_bytes(*pair)) / 65535.0;
+                        *pair = ((srgb_transfer(level) * 65535.0).round() as u16).to_ne_bytes();
+                    }
+                }
+            }
+            Samples::F16 | Samples::F32 => return self.clone(),
+        }
+        encoded
+    }
+
     /// The picture turned as EXIF orientation `value` (1..=8) says; others leave it as it is.
     pub fn oriented(self, value: u8) -> Pixels {
         if !(2..=8).contains(&value) {
@@ -334,6 +366,15 @@ impl Pixels {
             "its colour profile is for {kind} and the picture is {}: left out",
             if self.order.is_gray() { "grey" } else { "RGB" }
         ))
+    }
+}
+
+/// Linear light, 0..=1, as an sRGB value, 0..=1.
+pub fn srgb_transfer(value: f32) -> f32 {
+    if value <= 0.003_130_8 {
+        12.92 * value
+    } else {
+        1.055 * value.powf(1.0 / 2.4) - 0.055
     }
 }
 
@@ -402,6 +443,26 @@ mod tests {
         assert!(checked_size(u32::MAX, u32::MAX, 16).is_err());
         assert!(checked_size(0, 4, 4).is_err());
         assert_eq!(checked_size(3, 4, 4), Ok(48));
+    }
+
+    #[test]
+    fn linear_integers_become_srgb_and_alpha_stays() {
+        // 0.2140 of the light is 0.5 encoded.
+        let mut picture = grey(2, 1, &[55, 55, 255, 0]);
+        (picture.order, picture.alpha) = (Order::GrayAlpha, Alpha::Straight);
+        picture.color = Color::LinearSrgb;
+        let encoded = picture.srgb_encoded();
+        assert_eq!(encoded.bytes, [128, 55, 255, 0]);
+        assert_eq!(encoded.color, Color::Srgb);
+        picture.samples = Samples::U16;
+        picture.width = 1;
+        picture.bytes = [14_027u16, 9].map(u16::to_ne_bytes).concat();
+        let half = u16::from_ne_bytes([
+            picture.srgb_encoded().bytes[0],
+            picture.srgb_encoded().bytes[1],
+        ]);
+        assert!(half.abs_diff(32_768) < 16, "{half}");
+        assert_eq!(picture.srgb_encoded().bytes[2..], picture.bytes[2..]);
     }
 
     #[test]

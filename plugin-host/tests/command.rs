@@ -175,6 +175,12 @@ fn lines_that_make_no_sense_are_exit_two() {
         &["edit", "a.png", "-a", "sunset=1", "-o", "{what}.png"],
         &["edit", "a.png", "b.png", "-a", "sunset=1", "-o", "c.png"],
         &["sheet", "a.png", "-a", "sunset", "-o", "a.png"],
+        &[
+            "edit", "a.png", "-a", "sunset=1", "--mask", "m.png", "-o", "m.png",
+        ],
+        &[
+            "sheet", "a.png", "-a", "sunset", "--recipe", "r.png", "-o", "./r.png",
+        ],
     ] {
         let output = bare(folder.path(), line);
         assert_eq!(code(&output), 2, "{line:?}: {}", stderr(&output));
@@ -393,6 +399,68 @@ fn many_files_go_on_after_a_bad_one_and_json_tells_each() {
 }
 
 #[test]
+fn no_output_replaces_another_input() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["i2.png", "i3.png"] {
+        write(&picture(Kind::Png, Samples::U8), &folder.path().join(name));
+    }
+    let before = std::fs::read(folder.path().join("i2.png")).unwrap();
+    let line = [
+        "edit",
+        "i2.png",
+        "i3.png",
+        "-a",
+        "fog=1",
+        "-o",
+        "i{number}.png",
+    ];
+    let output = bare(folder.path(), &line);
+    assert_eq!(code(&output), 2, "{}", stderr(&output));
+    assert!(stderr(&output).contains("i2.png"), "{}", stderr(&output));
+    assert_eq!(std::fs::read(folder.path().join("i2.png")).unwrap(), before);
+    assert_eq!(files(folder.path()), ["i2.png", "i3.png"]);
+}
+
+#[test]
+fn what_is_wrong_for_all_files_is_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.png", "b.png"] {
+        write(&picture(Kind::Png, Samples::U8), &folder.path().join(name));
+    }
+    let tiny = tiny();
+    let line = [
+        "edit",
+        "a.png",
+        "b.png",
+        "-a",
+        "no-such=1",
+        "-o",
+        "o/{name}",
+        "--model",
+    ];
+    let output = semblance(
+        folder.path(),
+        &[&line[..], &[tiny.to_str().unwrap()]].concat(),
+    );
+    assert_eq!(code(&output), 2, "{}", stderr(&output));
+    assert_eq!(stderr(&output).matches("semblance: error:").count(), 1);
+}
+
+#[test]
+fn a_line_that_makes_no_sense_is_told_as_json_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = bare(folder.path(), &["edit", "a.png", "--json", "--nonsense"]);
+    assert_eq!(code(&output), 2);
+    let told: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(told["error"]["name"], "usage");
+    assert!(
+        stderr(&output).starts_with("semblance: error: "),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
 fn progress_json_is_lines_on_stderr_that_never_fall() {
     let folder = tempfile::tempdir().unwrap();
     write(
@@ -430,21 +498,21 @@ fn the_librarys_own_texts_come_through() {
         (
             model,
             &["-a", "no-such=1"][..],
-            1,
+            2,
             "unknown_attribute",
             "no-such",
         ),
         (
             model,
             &["-a", "fog=9"],
-            1,
+            2,
             "invalid_parameter",
             "strength = 9",
         ),
         (
             model,
             &["-a", "fog=1", "--steps", "0"],
-            1,
+            2,
             "invalid_parameter",
             "steps = 0",
         ),
@@ -534,7 +602,9 @@ fn ctrl_c_ends_with_130_and_leaves_no_file() {
     let first = lines.next().unwrap().unwrap();
     assert!(first.starts_with('{'), "{first}");
     let id = child.id().to_string();
-    let sent = Command::new("kill").args(["-INT", &id]).status().unwrap();
+    // The shell's own kill: the program is a package of its own.
+    let line = format!("kill -INT {id}");
+    let sent = Command::new("sh").args(["-c", &line]).status().unwrap();
     assert!(sent.success());
     let rest: Vec<String> = lines.map(Result::unwrap).collect();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");

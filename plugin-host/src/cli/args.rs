@@ -38,7 +38,8 @@ Formats (the input's kind is found from its contents, the output's from its name
   OpenRaster  the result is a new layer above the edited one; the other layers are kept as they are
 
 Output names with several inputs: {stem}, {ext}, {name} (both), {dir}, {number} (1, 2, 3 ...).
-A file of the output's name is replaced, as by cp; the input itself only with --force.";
+A file of the output's name is replaced, as by cp; an input, the mask or the recipe only with
+--force, and never an input whose turn is yet to come.";
 
 /// Change one attribute of a picture, keep its likeness.
 #[derive(Parser, Debug)]
@@ -97,7 +98,7 @@ pub struct Machine {
     pub attribute_folders: Vec<PathBuf>,
 
     /// Worker threads; all cores where this is left out.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub threads: Option<u32>,
 
     /// Memory that an edit may use, GiB; the machine's free memory where this is left out.
@@ -215,7 +216,7 @@ pub struct Edit {
     #[arg(long, help_heading = "Output")]
     pub skip_existing: bool,
 
-    /// Allow the output to replace the input.
+    /// Allow an output to replace an input (none that is yet to be read), the mask or the recipe.
     #[arg(long, help_heading = "Output")]
     pub force: bool,
 }
@@ -259,7 +260,7 @@ pub struct Sheet {
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
 
-    /// Allow the output to replace the input.
+    /// Allow an output to replace an input (none that is yet to be read), the mask or the recipe.
     #[arg(long, help_heading = "Output")]
     pub force: bool,
 
@@ -428,6 +429,7 @@ mod tests {
             "semblance edit in.png -a s=1 --quality 0 -o o.png",
             "semblance edit in.png -a s=1 --quality 101 -o o.png",
             "semblance edit in.png -a s=1 --threads 0 -o o.png",
+            "semblance edit in.png -a s=1 --threads 257 -o o.png",
             "semblance edit in.png -a s=1 --memory -1 -o o.png",
             "semblance edit in.png -a s=1 --memory nan -o o.png",
             "semblance edit in.png -a s=1 --compositor magic -o o.png",

@@ -54,10 +54,11 @@ pub(super) fn run(edit: &Edit) -> std::result::Result<(), Ended> {
                     );
                 }
                 complain(&failure);
-                let over = failure.exit == Exit::Cancelled || session.is_none();
+                // Nobody presses Ctrl-C for each of a thousand files; a model that is missing or a
+                // recipe that is wrong for one is so for all.
+                let common = [Exit::Cancelled, Exit::Model, Exit::Usage];
+                let over = session.is_none() || common.contains(&failure.exit);
                 failures.push(failure);
-                // Nobody presses Ctrl-C for each of a thousand files, and a library that is
-                // missing for one is missing for all.
                 if over {
                     break;
                 }
@@ -108,12 +109,12 @@ impl Prepared {
     fn new(edit: &Edit) -> Result<Prepared> {
         let recipe = recipe::of_edit(edit)?;
         let outputs = pattern::outputs(&edit.inputs, &edit.output)?;
-        for (input, output) in edit.inputs.iter().zip(&outputs) {
+        for output in &outputs {
             output_kind(output)?;
-            if pattern::same_file(input, output) && !edit.force {
-                return Err(refuse_to_overwrite(input));
-            }
         }
+        let making = &edit.making;
+        let others = [making.mask.as_deref(), making.recipe.as_deref()];
+        pattern::protect(&edit.inputs, &outputs, &others, edit.force)?;
         let mask = edit.making.mask.as_deref().map(mask::open).transpose()?;
         Ok(Prepared {
             recipe,
@@ -131,9 +132,19 @@ pub(super) fn output_kind(output: &Path) -> Result<Kind> {
     })
 }
 
-pub(super) fn refuse_to_overwrite(input: &Path) -> Failure {
-    Failure::usage(format!("{}: the output is the input", input.display()))
-        .hint("choose another name, or say --force")
+/// `--layer` for a picture that has none.
+pub(super) fn no_layers(input: &Path, layer: &str, kind: Kind) -> Failure {
+    let what = format!("--layer {layer}: a {} has no layers", kind.name());
+    Failure::invalid_file(input, what).hint("leave --layer out")
+}
+
+/// The warnings of the library's report.
+pub(super) fn warnings_in(report: &Value) -> Vec<String> {
+    let said = report.get("warnings").and_then(Value::as_array);
+    said.into_iter()
+        .flatten()
+        .filter_map(|warning| warning.as_str().map(str::to_owned))
+        .collect()
 }
 
 fn open_session<'a>(session: &'a mut Option<Session>, edit: &Edit) -> Result<&'a Session> {
@@ -216,8 +227,7 @@ fn one(
     let (done, layer, bytes) = match document::open(input)? {
         Document::Picture(picture) => {
             if let Some(layer) = &edit.making.layer {
-                let what = format!("--layer {layer}: a {} has no layers", picture.kind.name());
-                return Err(refused(what).hint("leave --layer out"));
+                return Err(no_layers(input, layer, picture.kind));
             }
             let canvas = (picture.pixels.width, picture.pixels.height);
             let (done, edited) = Done::new(session, edit, prepared, &picture, canvas, (0, 0))?;
@@ -322,12 +332,7 @@ impl Done {
         let (pixels, tally) = outcome.render(&layer, mask.as_ref())?;
         let (recipe, report) = (outcome.recipe()?, outcome.report()?);
         let mut warnings = picture.warnings.clone();
-        let said = report.get("warnings").and_then(Value::as_array);
-        warnings.extend(
-            said.into_iter()
-                .flatten()
-                .filter_map(|warning| warning.as_str().map(str::to_owned)),
-        );
+        warnings.extend(warnings_in(&report));
         let mut edited = Picture {
             pixels,
             ..picture.clone()

@@ -30,18 +30,11 @@ static STOP: AtomicBool = AtomicBool::new(false);
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Clap's own text, which is help or an error in the same two-line shape.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() {
-                Exit::Usage as u8
-            } else {
-                0
-            });
-        }
+        Err(error) => return refuse(&error),
     };
-    // Where signals cannot be caught, Ctrl-C ends the process, and at worst a .part file stays.
-    let _ = ctrlc::set_handler(|| {
+    // Signals that the parent had ignored (nohup) stay so: then none is caught, Ctrl-C ends the
+    // process, and at worst a .part file stays.
+    let _ = ctrlc::try_set_handler(|| {
         if STOP.swap(true, Ordering::Relaxed) {
             atomic::remove_pending();
             std::process::exit(i32::from(Exit::Cancelled as u8));
@@ -51,6 +44,45 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Ended(exit)) => ExitCode::from(exit as u8),
     }
+}
+
+/// Help, or what clap has against the line, in the shape of all other errors.
+fn refuse(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(if error.use_stderr() {
+            Exit::Usage as u8
+        } else {
+            0
+        });
+    }
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    ExitCode::from(fail(&in_our_words(&error.render().to_string()), json).0 as u8)
+}
+
+/// Clap's paragraphs ("error: ...", tips, usage) as one failure.
+fn in_our_words(text: &str) -> Failure {
+    let one = |paragraph: &str| {
+        let lines: Vec<&str> = paragraph.lines().map(str::trim).collect();
+        lines.join(" ")
+    };
+    let mut paragraphs = text.split("\n\n").map(one);
+    let what = paragraphs.next().unwrap_or_default();
+    let failure = Failure::usage(what.strip_prefix("error: ").unwrap_or(&what));
+    let mut hint = String::new();
+    for paragraph in paragraphs {
+        if let Some(tip) = paragraph.strip_prefix("tip: ") {
+            return failure.hint(tip);
+        }
+        if paragraph.starts_with("Usage:") && hint.is_empty() {
+            hint = paragraph;
+        }
+    }
+    failure.hint(match hint.as_str() {
+        "" => "see `semblance --help`",
+        usage => usage,
+    })
 }
 
 /// A command that failed and has said why.
@@ -131,4 +163,34 @@ fn one_line(text: &str) -> String {
 fn utf8(path: &std::path::Path) -> Result<&str> {
     path.to_str()
         .ok_or_else(|| Failure::usage(format!("{}: not UTF-8", path.display())).hint("rename it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(line: &str) -> Failure {
+        let error = Cli::try_parse_from(line.split_whitespace()).unwrap_err();
+        in_our_words(&error.render().to_string())
+    }
+
+    #[test]
+    fn what_clap_says_becomes_one_line_and_a_hint() {
+        let failure = refusal("semblance edit in.png --forse -o o.png");
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(
+            failure.message.starts_with("unexpected argument"),
+            "{failure}"
+        );
+        assert!(failure.hint.contains("--force"), "{failure}");
+        let failure = refusal("semblance edit in.png");
+        assert!(failure.message.contains("--output <OUT>"), "{failure}");
+        assert!(
+            failure.hint.starts_with("Usage: semblance edit"),
+            "{failure}"
+        );
+        assert!(!failure.message.contains('\n'), "{failure}");
+        let failure = refusal("semblance edit in.png -a s=1 --threads 0 -o o.png");
+        assert!(failure.message.contains("1..=256"), "{failure}");
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::failure::{Failure, Result};
 
@@ -30,7 +30,7 @@ pub fn outputs(inputs: &[PathBuf], output: &Path) -> Result<Vec<PathBuf>> {
     let mut taken: HashMap<PathBuf, &Path> = HashMap::new();
     for (at, input) in inputs.iter().enumerate() {
         let name = PathBuf::from(expand(&pattern, input, at + 1)?);
-        if let Some(other) = taken.insert(name.clone(), input) {
+        if let Some(other) = taken.insert(place(&name), input) {
             let failure = Failure::usage(format!(
                 "{} and {} would both be written to {}",
                 other.display(),
@@ -94,12 +94,61 @@ fn expand(pattern: &str, input: &Path, number: usize) -> Result<String> {
     Ok(name)
 }
 
-/// Whether both names are one file.
-pub fn same_file(a: &Path, b: &Path) -> bool {
-    match (a.canonicalize(), b.canonicalize()) {
-        (Ok(a), Ok(b)) => a == b,
-        _ => false,
+/// Refuses an output that would replace a file which is read: any input, or one of `others` (mask,
+/// recipe). With `force` only what would be replaced before its turn to be read: a later input.
+pub fn protect(
+    inputs: &[PathBuf],
+    outputs: &[PathBuf],
+    others: &[Option<&Path>],
+    force: bool,
+) -> Result<()> {
+    // The last place in the line counts where an input is named twice.
+    let turns: HashMap<PathBuf, usize> = inputs
+        .iter()
+        .enumerate()
+        .map(|(turn, input)| (place(input), turn))
+        .collect();
+    let others: Vec<PathBuf> = others.iter().flatten().map(|path| place(path)).collect();
+    for (turn, output) in outputs.iter().enumerate() {
+        let at = place(output);
+        let refused = |what: &str| Failure::usage(format!("{}: {what}", output.display()));
+        match turns.get(&at) {
+            Some(later) if *later > turn => {
+                return Err(refused("this output is a later input").hint("choose another name"));
+            }
+            Some(_) if !force => {
+                return Err(
+                    refused("this output is an input").hint("choose another name, or say --force")
+                );
+            }
+            _ => {}
+        }
+        if others.contains(&at) && !force {
+            return Err(refused("this output is the mask or the recipe")
+                .hint("choose another name, or say --force"));
+        }
     }
+    Ok(())
+}
+
+/// Where a file is or would be made: one path for all of its spellings.
+fn place(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for folder in path.ancestors() {
+        if let (Ok(mut found), Ok(rest)) = (folder.canonicalize(), path.strip_prefix(folder)) {
+            for part in rest.components() {
+                match part {
+                    Component::ParentDir => {
+                        found.pop();
+                    }
+                    Component::CurDir => {}
+                    part => found.push(part),
+                }
+            }
+            return found;
+        }
+    }
+    path
 }
 
 #[cfg(test)]
@@ -133,6 +182,43 @@ mod tests {
         assert!(outputs(&inputs, Path::new("out/{stem}.png")).is_err());
         assert!(outputs(&inputs, Path::new("out.png")).is_err());
         assert!(outputs(&inputs, Path::new("{dir}/{stem}-2.png")).is_ok());
+    }
+
+    #[test]
+    fn two_spellings_of_one_output_collide() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (one, other) in [("x.png", "./x.png"), ("new/x.png", "new/../new/x.png")] {
+            assert_eq!(place(&at(one)), place(&at(other)), "{one} {other}");
+        }
+        assert_ne!(place(&at("x.png")), place(&at("new/x.png")));
+        let inputs = [PathBuf::from("a/x.png"), PathBuf::from("./a/x.png")];
+        assert!(outputs(&inputs, Path::new("{dir}/{stem}-2.png")).is_err());
+    }
+
+    #[test]
+    fn no_file_that_is_read_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, b"kept").unwrap();
+            path
+        };
+        let inputs = [at("i2.png"), at("i3.png")];
+        let (mask, recipe) = (at("m.png"), at("r.png"));
+        let others = [Some(mask.as_path()), Some(recipe.as_path())];
+        let check = |names: [&str; 2], force| {
+            let outputs = names.map(|name| folder.path().join(name));
+            protect(&inputs, &outputs, &others, force).is_ok()
+        };
+        for force in [false, true] {
+            assert!(check(["i1.png", "new/i2.png"], force));
+            assert!(!check(["i3.png", "o.png"], force), "a later input");
+            assert_eq!(check(["i2.png", "i3.png"], force), force, "themselves");
+            assert_eq!(check(["i1.png", "i2.png"], force), force, "an earlier one");
+            assert_eq!(check(["m.png", "o.png"], force), force, "the mask");
+            assert_eq!(check(["o.png", "./r.png"], force), force, "the recipe");
+        }
     }
 
     #[test]

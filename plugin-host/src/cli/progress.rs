@@ -86,3 +86,10 @@ impl Reporter {
         }
     }
 }
+
+/// A failure leaves no bar behind.
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

@@ -19,9 +19,13 @@ const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
 const INK: Rgb<u8> = Rgb([24, 24, 24]);
 
 pub(super) fn run(sheet: &Sheet) -> Result<()> {
-    if pattern::same_file(&sheet.input, &sheet.output) && !sheet.force {
-        return Err(super::edit::refuse_to_overwrite(&sheet.input));
-    }
+    let making = &sheet.making;
+    let (inputs, outputs) = (
+        std::slice::from_ref(&sheet.input),
+        std::slice::from_ref(&sheet.output),
+    );
+    let others = [making.mask.as_deref(), making.recipe.as_deref()];
+    pattern::protect(inputs, outputs, &others, sheet.force)?;
     let kind = super::edit::output_kind(&sheet.output)?;
     if kind == Kind::Ora {
         return Err(
@@ -29,21 +33,29 @@ pub(super) fn run(sheet: &Sheet) -> Result<()> {
         );
     }
     let recipes = recipe::of_sheet(sheet)?;
-    let picture = match document::open(&sheet.input)? {
-        Document::Picture(picture) => *picture,
+    let (picture, canvas, offset) = match document::open(&sheet.input)? {
+        Document::Picture(picture) => {
+            if let Some(layer) = &making.layer {
+                return Err(super::edit::no_layers(&sheet.input, layer, picture.kind));
+            }
+            let canvas = (picture.pixels.width, picture.pixels.height);
+            (*picture, canvas, (0, 0))
+        }
         Document::Layers(layers) => {
             let failure = |what: String| Failure::invalid_file(&sheet.input, what);
             let layer = layers
-                .layer(sheet.making.layer.as_deref())
+                .layer(making.layer.as_deref())
                 .map_err(|(what, hint)| failure(what).hint(hint))?;
-            layers.picture(layer).map_err(failure)?
+            let picture = layers.picture(layer).map_err(failure)?;
+            (picture, layers.size(), (layer.x, layer.y))
         }
     };
+    let mut warnings = picture.warnings;
     let mut layer = picture.pixels;
-    assume(&mut layer, sheet.making.assume);
+    assume(&mut layer, making.assume);
     let size = (layer.width, layer.height);
-    let mask = match &sheet.making.mask {
-        Some(path) => Some(mask::fit(path, &mask::open(path)?, size, size, (0, 0))?),
+    let mask = match &making.mask {
+        Some(path) => Some(mask::fit(path, &mask::open(path)?, size, canvas, offset)?),
         None => None,
     };
     let session = Session::open(&sheet.machine, &sheet.speech)?;
@@ -54,6 +66,11 @@ pub(super) fn run(sheet: &Sheet) -> Result<()> {
         let outcome = session.edit(&layer, mask.as_ref(), recipe)?;
         let (edited, _) = outcome.render(&layer, mask.as_ref())?;
         cells.push((label, shrunk(&edited, sheet.size)));
+        for warning in super::edit::warnings_in(&outcome.report()?) {
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
     }
     session.reporter.end();
     let columns = sheet.columns.unwrap_or(sheet.steps).min(sheet.steps);
@@ -66,10 +83,14 @@ pub(super) fn run(sheet: &Sheet) -> Result<()> {
         metadata: Metadata::default(),
         warnings: Vec::new(),
     };
-    let (bytes, _) = sheet_picture
+    let (bytes, said) = sheet_picture
         .encode(kind, Encoding::default())
         .map_err(|(what, hint)| Failure::invalid_file(&sheet.output, what).hint(hint))?;
     atomic::write(&sheet.output, &bytes, super::stopped)?;
+    warnings.extend(said);
+    for warning in &warnings {
+        super::warn(&format!("{}: {warning}", sheet.input.display()));
+    }
     if sheet.speech.json {
         let strengths: Vec<f64> = recipes
             .iter()
@@ -83,6 +104,7 @@ pub(super) fn run(sheet: &Sheet) -> Result<()> {
                 "output": sheet.output.to_string_lossy(),
                 "attributes": sheet.attributes,
                 "strengths": strengths,
+                "warnings": warnings,
             })
             .to_string(),
         );
@@ -120,12 +142,10 @@ fn stem(attribute: &str) -> String {
 fn shrunk(pixels: &Pixels, size: u32) -> RgbImage {
     let linear = pixels.color == Color::LinearSrgb;
     let encode = |value: f32| {
-        if !linear {
-            value
-        } else if value <= 0.003_130_8 {
-            12.92 * value
+        if linear {
+            crate::pixels::srgb_transfer(value)
         } else {
-            1.055 * value.powf(1.0 / 2.4) - 0.055
+            value
         }
     };
     let full = RgbImage::from_fn(pixels.width, pixels.height, |x, y| {

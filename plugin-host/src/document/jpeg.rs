@@ -20,17 +20,22 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture, String> {
 }
 
 /// Whether no end marker (EOI) follows the first scan (SOS). Segments before it are stepped over,
-/// because an embedded thumbnail has markers of its own; within a scan a byte 0xff is stuffed.
+/// because an embedded thumbnail has markers of its own; within a scan a byte 0xff is stuffed. Stray
+/// bytes between segments are passed over, as decoders do.
 fn is_cut_off(bytes: &[u8]) -> bool {
     let mut at = 2;
-    while let Some([0xff, marker, high, low]) = bytes.get(at..at + 4) {
-        at += match marker {
-            0xff => 1,
-            0xda => {
+    while let Some(four) = bytes.get(at..at + 4) {
+        at += match four {
+            [0xff, 0xda, ..] => {
                 let scan = bytes.get(at..).unwrap_or_default();
                 return !scan.windows(2).any(|pair| pair == [0xff, 0xd9]);
             }
-            _ => 2 + usize::from(u16::from_be_bytes([*high, *low])),
+            // An end without a scan is for the decoder to refuse.
+            [0xff, 0xd9, ..] => return false,
+            [0xff, 0x02..=0xcf | 0xdb..=0xfe, high, low] => {
+                2 + usize::from(u16::from_be_bytes([*high, *low]))
+            }
+            _ => 1,
         };
     }
     true
@@ -86,4 +91,21 @@ fn insert_xmp(bytes: &mut Vec<u8>, xmp: &str) {
     segment.extend_from_slice(XMP_HEADER);
     segment.extend_from_slice(xmp.as_bytes());
     bytes.splice(at..at, segment);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stray_bytes_between_segments_are_no_cut() {
+        // SOI, APP0 of 4 bytes, strays, SOS, a scan, EOI.
+        let whole = [
+            0xff, 0xd8, 0xff, 0xe0, 0, 4, 1, 2, 7, 7, 0xff, 0xff, 0xda, 0, 2, 9, 9, 0xff, 0xd9,
+        ];
+        assert!(!is_cut_off(&whole));
+        for end in 2..whole.len() {
+            assert!(is_cut_off(&whole[..end]), "{end}");
+        }
+    }
 }

@@ -15,6 +15,7 @@ mod tiff;
 mod webp;
 pub mod xmp;
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::path::Path;
 
@@ -253,6 +254,9 @@ impl Picture {
         if kind == Kind::Tiff && self.kind != Kind::Tiff && self.metadata.exif.is_some() {
             warnings.push("EXIF is not carried over into a TIFF".to_owned());
         }
+        if kind == Kind::Webp && self.metadata.xmp.is_some() {
+            warnings.push("a WebP is written without XMP, and so without the recipe".to_owned());
+        }
         Ok((bytes, warnings))
     }
 
@@ -262,9 +266,17 @@ impl Picture {
         kind: Kind,
         warnings: &mut Vec<String>,
     ) -> std::result::Result<Pixels, (String, String)> {
-        let pixels = &self.pixels;
+        let mut pixels = Cow::Borrowed(&self.pixels);
+        // Of these only a PNG can say, without a profile, that its integers are linear light.
+        if pixels.color == Color::LinearSrgb && !pixels.samples.is_float() && kind != Kind::Png {
+            pixels = Cow::Owned(pixels.srgb_encoded());
+            warnings.push(format!(
+                "{} cannot say that samples are linear light: they were encoded as sRGB",
+                kind.name()
+            ));
+        }
         if kind == Kind::Tiff {
-            return Ok(pixels.clone());
+            return Ok(pixels.into_owned());
         }
         if pixels.samples.is_float() {
             return Err((
@@ -292,7 +304,7 @@ impl Picture {
                 && pixels.order == order
                 && pixels.alpha != Alpha::Premultiplied
             {
-                pixels.clone()
+                pixels.into_owned()
             } else {
                 pixels.to_integer(order, samples)
             },

@@ -68,6 +68,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture, String> {
         .find_tag_unsigned_vec::<u16>(Tag::ExtraSamples)
         .map_err(text)?
         .and_then(|extra| extra.first().copied());
+    if !matches!(colortype.bit_depth(), 8 | 16 | 32) {
+        return Err(format!(
+            "{} bits a sample are not supported (8, 16, half, float are): save it with 8 bits first",
+            colortype.bit_depth()
+        ));
+    }
     let order = match colortype {
         ColorType::Gray(_) => Order::Gray,
         ColorType::GrayA(_) => Order::GrayAlpha,

@@ -7,6 +7,7 @@
 
 use super::OpenRaster;
 use super::stack::{Group, Layer, Node};
+use crate::limits;
 use crate::pixels::{Alpha, Color, Order, Pixels, Samples};
 
 /// A blend mode by its name in the file.
@@ -107,6 +108,7 @@ pub(super) fn merge(document: &OpenRaster) -> Result<Merged, String> {
         height: height as usize,
         warnings: Vec::new(),
         color: None,
+        canvases: 0,
     };
     let mut canvas = merger.empty()?;
     merger.nodes(document.nodes(), &mut canvas)?;
@@ -141,10 +143,26 @@ struct Merger<'a> {
     warnings: Vec<String>,
     /// The profile of the layers so far.
     color: Option<Color>,
+    /// Canvases that live now.
+    canvases: u64,
 }
 
 impl Merger<'_> {
-    fn empty(&self) -> Result<Canvas, String> {
+    /// A canvas, given back by lowering `canvases`.
+    fn empty(&mut self) -> Result<Canvas, String> {
+        self.canvases += 1;
+        let pixels = (self.width * self.height) as u64;
+        let needed = (16 * pixels).saturating_mul(self.canvases);
+        if needed > limits::MERGE_BYTES {
+            return Err(format!(
+                "the merged picture: {} groups within groups of {}×{} pixels need {:.1} GiB, at most {}",
+                self.canvases - 1,
+                self.width,
+                self.height,
+                needed as f64 / f64::from(1u32 << 30),
+                limits::MERGE_BYTES >> 30
+            ));
+        }
         let mut canvas = Vec::new();
         canvas
             .try_reserve_exact(self.width * self.height)
@@ -185,6 +203,7 @@ impl Merger<'_> {
         for (below, above) in canvas.iter_mut().zip(inner) {
             *below = over(*below, straight(above), group.opacity, blend);
         }
+        self.canvases -= 1;
         Ok(())
     }
 
@@ -279,6 +298,35 @@ mod tests {
     fn half_red_over_opaque_blue_is_half_of_each() {
         let mixed = over([0.0, 0.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.5], 1.0, |_, s| s);
         assert_eq!(mixed, [0.5, 0.0, 0.5, 1.0]);
+    }
+
+    #[test]
+    fn groups_that_would_fill_the_memory_are_refused_with_numbers() {
+        let picture = super::super::Picture {
+            kind: super::super::Kind::Png,
+            pixels: Pixels {
+                width: 1,
+                height: 1,
+                samples: Samples::U8,
+                order: Order::Gray,
+                alpha: Alpha::None,
+                color: Color::Srgb,
+                bytes: vec![0],
+            },
+            metadata: Default::default(),
+            warnings: Vec::new(),
+        };
+        let document = OpenRaster::of_picture(&picture, "a").unwrap();
+        let mut merger = Merger {
+            document: &document,
+            width: 16_384,
+            height: 16_384,
+            warnings: Vec::new(),
+            color: None,
+            canvases: 2,
+        };
+        let what = merger.empty().unwrap_err();
+        assert!(what.contains("12.0 GiB, at most 8"), "{what}");
     }
 
     #[test]
