@@ -121,10 +121,17 @@ rust::Slice<const std::uint8_t> text(const char *s) {
   return {reinterpret_cast<const std::uint8_t *>(s), strnlen(s, max_text)};
 }
 
-// The size of a struct at the first release: what every host has.
-template <class T> constexpr std::size_t first_size = sizeof(T);
+// The size of a struct at the first release: what every host has. Frozen, unlike sizeof, so that a
+// later field does not shut out the hosts of today.
+template <class T> constexpr std::size_t first_size = 0;
+template <> constexpr std::size_t first_size<semblance_pixels> = 88;
+template <> constexpr std::size_t first_size<semblance_mask> = 56;
+template <> constexpr std::size_t first_size<semblance_job_state> = 16;
+template <> constexpr std::size_t first_size<semblance_tally> = 32;
+template <> constexpr std::size_t first_size<semblance_log_entry> = 1024;
 
 template <class T> bool sized(const T *theirs, const char *parameter, Outcome &outcome) {
+  static_assert(first_size<T> != 0, "a struct without its first size");
   if (theirs->struct_size >= first_size<T>) {
     return true;
   }

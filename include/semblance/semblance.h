@@ -40,7 +40,8 @@
  *
  * Threads.   A tag stands on every function:
  *              [any-thread]  from any thread, at the same time as any other call on the same
- *                            handle (but giving the handle back); returns at once.
+ *                            handle (but giving the handle back); returns at once, job_start
+ *                            after it has read the layer.
  *              [worker]      the same, and may take long: seconds to minutes. In an editor not
  *                            for the main thread.
  *            The library has no thread that it prefers and pumps no event loop. A host that may
@@ -360,9 +361,11 @@ typedef struct semblance_api {
 
   /* -- jobs -- */
 
-  /* [any-thread] Starts an edit and returns. Checks layer, mask and recipe, forecasts the memory
-   * and copies what the model will see (some megabytes at most): nothing of `layer` or `mask` is
-   * needed afterwards but to render.
+  /* [any-thread] Starts an edit and returns before the model works. Checks layer, mask and recipe,
+   * forecasts the memory and copies what the model will see (some megabytes at most): nothing of
+   * `layer` or `mask` is needed afterwards but to render. That copy reads every pixel of the layer
+   * on the calling thread: milliseconds for a few megapixels, about a second for 100. A host whose
+   * main thread may not pause so long starts the job from another.
    *
    * `mask` may be NULL: everywhere. `kind` is SEMBLANCE_JOB_*, `if_busy` SEMBLANCE_IF_BUSY_*.
    * `recipe_json`; unknown keys are refused, only "semblance" is required:

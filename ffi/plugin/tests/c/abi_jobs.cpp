@@ -6,7 +6,9 @@
 #include <thread>
 #include <unistd.h>
 #include <utility>
+#ifdef __x86_64__
 #include <xmmintrin.h>
+#endif
 
 #include "abi.hpp"
 
@@ -303,6 +305,7 @@ void forked_child_is_told() {
 }
 
 void floating_point_mode_is_kept() {
+#ifdef __x86_64__
   // Flush to zero, denormals are zero, round towards zero: what an audio host may have set.
   const unsigned theirs = 0x1F80u | 0x8040u | 0x6000u;
   Picture plain, odd;
@@ -320,6 +323,7 @@ void floating_point_mode_is_kept() {
   CHECK(code == SEMBLANCE_OK && (after & 0xFFC0u) == (theirs & 0xFFC0u));
   CHECK(plain.bytes == odd.bytes);
   api->engine_destroy(e);
+#endif
 }
 
 void cpp_header() {
