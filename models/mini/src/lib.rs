@@ -36,7 +36,11 @@ pub static FILES: &[(&str, &[u8])] = files![
 
 /// The bytes of one file, by its path inside the pipeline folder.
 pub fn file(path: &str) -> Option<&'static [u8]> {
-    FILES.binary_search_by(|(p, _)| (*p).cmp(path)).ok().and_then(|i| FILES.get(i)).map(|(_, bytes)| *bytes)
+    FILES
+        .binary_search_by(|(p, _)| (*p).cmp(path))
+        .ok()
+        .and_then(|i| FILES.get(i))
+        .map(|(_, bytes)| *bytes)
 }
 
 #[cfg(test)]
@@ -55,7 +59,10 @@ mod tests {
 
     #[test]
     fn weights_are_safetensors_of_less_than_40_megabytes_in_all() {
-        let weights: Vec<_> = FILES.iter().filter(|(path, _)| path.ends_with(".safetensors")).collect();
+        let weights: Vec<_> = FILES
+            .iter()
+            .filter(|(path, _)| path.ends_with(".safetensors"))
+            .collect();
         assert_eq!(weights.len(), 3);
         for (path, bytes) in weights {
             let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;

@@ -73,7 +73,7 @@ pub(super) fn run(sheet: &Sheet) -> Result<()> {
         }
     }
     session.reporter.end();
-    let columns = sheet.columns.unwrap_or(sheet.steps).min(sheet.steps);
+    let columns = sheet.columns.unwrap_or(sheet.steps);
     let pixels = arranged(&cells, columns, layer.color.clone()).map_err(|what| {
         Failure::usage(format!("the sheet: {what}")).hint("try a smaller --size")
     })?;
@@ -180,7 +180,7 @@ fn arranged(
     let widest = |(label, picture): &(String, RgbImage)| picture.width().max(text::width(label));
     let cell_width = cells.iter().map(widest).max().unwrap_or(1);
     let cell_height = cells.iter().map(|cell| cell.1.height()).max().unwrap_or(1);
-    let columns = columns.max(1);
+    let columns = columns.clamp(1, u32::try_from(cells.len()).unwrap_or(u32::MAX).max(1));
     let rows = u32::try_from(cells.len()).unwrap_or(1).div_ceil(columns);
     let row_height = cell_height + GAP / 2 + text::HEIGHT + GAP;
     let width = GAP + columns * (cell_width + GAP);
