@@ -54,6 +54,12 @@ struct Options {
     /// Further recipe fields as JSON, for experiments: '{"guidance": 1.5}'.
     #[arg(long)]
     recipe: Option<String>,
+    /// A folder with attribute files (NAME.toml) that stand in for the catalogue's, to tune them.
+    #[arg(long)]
+    attributes: Option<PathBuf>,
+    /// Only the scores against the truth: no sliders, identity, round trips and times.
+    #[arg(long)]
+    scores: bool,
     /// Only the model's own size.
     #[arg(long)]
     small: bool,
@@ -95,11 +101,7 @@ fn main() {
     } else {
         &SIZES[..]
     };
-    let subject = Subject::new(
-        options.model.clone(),
-        options.steps,
-        options.recipe.as_deref(),
-    );
+    let subject = Subject::new(&options);
     let mut table = Table::default();
 
     for &size in sizes {
@@ -133,10 +135,14 @@ fn main() {
             }
         }
     }
-    sliders(&mut table, &subject, &attributes, options.seeds.clone());
-    identity(&mut table, &subject, &attributes, options.seeds.clone());
-    round_trips(&mut table, &subject, &options);
-    times(&mut table, &options);
+    if !options.scores {
+        sliders(&mut table, &subject, &attributes, options.seeds.clone());
+        identity(&mut table, &subject, &attributes, options.seeds.clone());
+        round_trips(&mut table, &subject, &options);
+        // Engines of one process share their weights: the last one must go before a load can be timed.
+        drop(subject);
+        times(&mut table, &options);
+    }
     table.print(&attributes, sizes);
     if let Some(path) = &options.json {
         table.write_json(path);
@@ -320,11 +326,7 @@ fn times(table: &mut Table, options: &Options) {
     let source = daylight(options.seeds.start, size);
     for _ in 0..3 {
         let begin = Instant::now();
-        let subject = Subject::new(
-            options.model.clone(),
-            options.steps,
-            options.recipe.as_deref(),
-        );
+        let subject = Subject::new(options);
         subject.edit(&source, Attribute::Sunset, 0.8);
         table.add(
             "time",

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::Options;
 use crate::metrics::Picture;
 use semblance::job::Control;
 use semblance::layer::{
@@ -13,6 +14,7 @@ use semblance_atelier::Attribute;
 /// An engine and the fields that every recipe shares.
 pub struct Subject {
     engine: Engine,
+    attributes: Option<PathBuf>,
     fields: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -23,12 +25,16 @@ const RGB8: Format = Format {
 };
 
 impl Subject {
-    pub fn new(model: Option<PathBuf>, steps: Option<u32>, recipe: Option<&str>) -> Self {
-        let model = model.map_or(ModelChoice::Embedded, ModelChoice::Folder);
+    pub fn new(options: &Options) -> Self {
+        let model = match &options.model {
+            Some(folder) => ModelChoice::Folder(folder.clone()),
+            None => ModelChoice::Embedded,
+        };
+        let text = options.recipe.as_deref().unwrap_or("{}");
         let mut fields: serde_json::Map<_, _> =
-            serde_json::from_str(recipe.unwrap_or("{}")).expect("--recipe is a JSON object");
+            serde_json::from_str(text).expect("--recipe is a JSON object");
         fields.insert("semblance".into(), 1.into());
-        if let Some(steps) = steps {
+        if let Some(steps) = options.steps {
             fields.insert("steps".into(), steps.into());
         }
         let engine = Engine::new(EngineOptions {
@@ -36,14 +42,25 @@ impl Subject {
             ..Default::default()
         })
         .unwrap();
-        Subject { engine, fields }
+        Subject {
+            engine,
+            attributes: options.attributes.clone(),
+            fields,
+        }
     }
 
     fn run(&self, picture: &Picture, attribute: Attribute, strength: f32, shortcut: bool) -> Edit {
         let mut fields = self.fields.clone();
+        let name = match &self.attributes {
+            Some(folder) => folder
+                .join(format!("{attribute}.toml"))
+                .display()
+                .to_string(),
+            None => attribute.to_string(),
+        };
         fields.insert(
             "attributes".into(),
-            serde_json::json!([{ "name": attribute.name(), "strength": strength }]),
+            serde_json::json!([{ "name": name, "strength": strength }]),
         );
         if !shortcut {
             fields.insert("identity_shortcut".into(), "off".into());
