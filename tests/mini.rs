@@ -68,7 +68,21 @@ fn largest_error(found: &[f32], wanted: &[f32]) -> f32 {
         .fold(0.0, |m, (a, b)| m.max((a - b).abs()))
 }
 
+/// The model, after a look whether the reference was made with these very weights.
 fn pipeline() -> Arc<Pipeline> {
+    let unet = semblance_model_mini::file("unet/diffusion_pytorch_model.safetensors").unwrap();
+    let unet = SafeTensors::deserialize(unet).unwrap();
+    let (halves, _) = unet
+        .tensor("conv_out.bias")
+        .unwrap()
+        .data()
+        .as_chunks::<2>();
+    let key: Vec<f32> = halves
+        .iter()
+        .map(|b| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16))
+        .collect();
+    let hint = "the weights changed: run tests/fixtures/make_mini.py";
+    assert_eq!(key, reference("key"), "{hint}");
     Pipeline::load(
         &ModelSource::Embedded(semblance_model_mini::FILES),
         &Cancel::new(),
