@@ -26,7 +26,7 @@ impl Defaults {
     pub fn of(model: &ModelId) -> Self {
         match model.family.as_str() {
             "mini" => Defaults {
-                steps: 12,
+                steps: 10,
                 guidance: 1.0,
             },
             _ => Defaults {
