@@ -154,11 +154,19 @@ pub fn edit(engine: &Engine, picture: &Picture, recipe: &Recipe) -> Result<Edit>
     engine.run(&request, &Control::default())
 }
 
-/// Few steps: quick, and nothing here depends on their number.
+/// Few steps: quick, and nothing here depends on their number. A catalogue name stands for its copy
+/// in tests/fixtures/attributes, which acts from the first step on and is never tuned.
 pub fn recipe(sliders: &[(&str, f32)]) -> Recipe {
-    let attributes = sliders.iter().map(|(name, strength)| Slider {
-        name: (*name).into(),
-        strength: *strength,
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/attributes");
+    let attributes = sliders.iter().map(|(name, strength)| {
+        let copy = folder.join(format!("{name}.toml"));
+        Slider {
+            name: match copy.exists() {
+                true => copy.to_string_lossy().into_owned(),
+                false => (*name).to_owned(),
+            },
+            strength: *strength,
+        }
     });
     Recipe {
         attributes: attributes.collect(),
