@@ -166,10 +166,10 @@ class Engine:
         return self._json(self.api.engine_describe, self.handle)
 
     def attributes(self):
-        return self._json(self.api.engine_attributes, self.handle)
+        return self._json(self.api.engine_attributes, self.handle)["attributes"]
 
     def parameters(self):
-        return self._json(self.api.engine_parameters, self.handle)
+        return self._json(self.api.engine_parameters, self.handle)["parameters"]
 
     def edit(self, src, recipe, dst=None, mask=None, progress=None):
         """Blocks; calls progress(phase, fraction), which cancels by returning False or raising.

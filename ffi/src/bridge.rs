@@ -221,6 +221,20 @@ fn give(json: String) -> Result<*mut c_char> {
         .map_err(|_| Error::new(Code::Internal, "a NUL in our own JSON"))
 }
 
+/// A JSON object of ours that says the interface's version, as the header promises of all JSON.
+fn versioned(object: String) -> String {
+    match object.strip_prefix('{') {
+        Some("}") => r#"{"semblance":1}"#.to_owned(),
+        Some(rest) if !rest.starts_with(r#""semblance":"#) => format!(r#"{{"semblance":1,{rest}"#),
+        _ => object,
+    }
+}
+
+/// A JSON array of ours, `name`, in such an object.
+fn listed(name: &str, array: &str) -> String {
+    format!(r#"{{"semblance":1,"{name}":{array}}}"#)
+}
+
 /// # Safety
 /// `string` is null or from [`give`] and not given back before.
 unsafe fn string_free(string: *mut c_char) {
@@ -269,15 +283,21 @@ fn engine_load_start(engine: &EngineHandle, outcome: &mut Outcome) -> *mut JobHa
 }
 
 fn engine_describe(engine: &EngineHandle, outcome: &mut Outcome) -> *mut c_char {
-    null_on_failure(call(outcome, || give(engine.engine().describe()?)))
+    null_on_failure(call(outcome, || {
+        give(versioned(engine.engine().describe()?))
+    }))
 }
 
 fn engine_attributes(engine: &EngineHandle, outcome: &mut Outcome) -> *mut c_char {
-    null_on_failure(call(outcome, || give(engine.engine().attributes()?)))
+    null_on_failure(call(outcome, || {
+        give(listed("attributes", &engine.engine().attributes()?))
+    }))
 }
 
 fn engine_parameters(_: &EngineHandle, outcome: &mut Outcome) -> *mut c_char {
-    null_on_failure(call(outcome, || give(Engine::parameters()?)))
+    null_on_failure(call(outcome, || {
+        give(listed("parameters", &Engine::parameters()?))
+    }))
 }
 
 fn engine_purge(engine: &EngineHandle) {
@@ -450,7 +470,7 @@ fn result_recipe(result: &ResultHandle, outcome: &mut Outcome) -> *mut c_char {
 }
 
 fn result_report(result: &ResultHandle, outcome: &mut Outcome) -> *mut c_char {
-    null_on_failure(call(outcome, || give(result.report())))
+    null_on_failure(call(outcome, || give(versioned(result.report()))))
 }
 
 /// # Safety
@@ -458,4 +478,18 @@ fn result_report(result: &ResultHandle, outcome: &mut Outcome) -> *mut c_char {
 unsafe fn result_free(result: *mut ResultHandle) {
     // SAFETY: the caller's promise.
     unsafe { take_back(result) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_out_is_an_object_that_says_its_version_once() {
+        assert_eq!(versioned("{}".into()), r#"{"semblance":1}"#);
+        let once = versioned(r#"{"a":2}"#.into());
+        assert_eq!(once, r#"{"semblance":1,"a":2}"#);
+        assert_eq!(versioned(once.clone()), once);
+        assert_eq!(listed("x", "[]"), r#"{"semblance":1,"x":[]}"#);
+    }
 }

@@ -204,6 +204,19 @@ impl<'a> Layer<'a> {
                 "dst: must have the samples, order and alpha of src".to_owned(),
             ));
         }
+        if self.color != dst.color {
+            return Err(wrong(
+                "dst",
+                "dst: must have the color (and profile) of src".to_owned(),
+            ));
+        }
+        if !self.rect.contains(&dst.rect) {
+            let (to, from) = (in_words(dst.rect), in_words(self.rect));
+            return Err(
+                wrong("dst", format!("dst: {to}: must lie within src, {from}"))
+                    .with_hint("give the rectangle of src or a part of it"),
+            );
+        }
         let profiles = [&self.icc, &dst.icc];
         if profiles
             .into_iter()
@@ -269,6 +282,11 @@ impl Mask {
             self.samples,
         )
     }
+}
+
+/// A rectangle for people.
+fn in_words(r: Rect) -> String {
+    format!("{} × {} pixels at {}, {}", r.width, r.height, r.x, r.y)
 }
 
 /// The header's rectangle as ours.
@@ -462,6 +480,14 @@ mod tests {
             let error = src.placement(None, &layer(&dst).unwrap()).unwrap_err();
             assert_eq!(error.code(), Code::InvalidLayer, "{what}");
         }
+        let mut linear = pixels(&mut data, 8, 8);
+        linear.color = 2;
+        let error = src.placement(None, &layer(&linear).unwrap()).unwrap_err();
+        assert!(error.message().contains("color"), "{error}");
+        let mut far = pixels(&mut data, 8, 8);
+        far.rect.x = 1;
+        let error = src.placement(None, &layer(&far).unwrap()).unwrap_err();
+        assert!(error.message().contains("8 × 8 pixels at 1, 0"), "{error}");
         let mut other = vec![0; 4 * 8 * 8];
         let apart = pixels(&mut other, 8, 8);
         assert_eq!(

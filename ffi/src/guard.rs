@@ -9,6 +9,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use parking_lot::Mutex;
 use semblance::{Code, Error, Result};
 use semblance_kernels::FpScope;
 
@@ -16,6 +17,9 @@ use crate::bridge::ffi::Outcome;
 
 /// The process that made the first engine; 0 while there is none.
 static HOME: AtomicU32 = AtomicU32::new(0);
+
+/// What a panic on a thread outside [`contain`] said: a worker's, which its caller gets again.
+static ELSEWHERE: Mutex<Option<String>> = Mutex::new(None);
 
 thread_local! {
     /// While this thread is inside [`contain`]: what its panic said.
@@ -65,7 +69,17 @@ pub fn contain<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     let result = panic::catch_unwind(AssertUnwindSafe(f));
     DEPTH.with_borrow_mut(|d| *d -= 1);
     result.unwrap_or_else(|payload| {
-        let said = PANIC.take().unwrap_or_else(|| text_of(&*payload));
+        let text = text_of(&*payload);
+        // One that came from a worker was noted by that worker, and others may have panicked since.
+        let said = PANIC
+            .take()
+            .or_else(|| {
+                ELSEWHERE
+                    .lock()
+                    .take()
+                    .filter(|said| said.starts_with(&text))
+            })
+            .unwrap_or(text);
         // A payload's own drop may panic; it is some bytes, once.
         std::mem::forget(payload);
         Err(
@@ -87,19 +101,25 @@ pub fn forked() -> bool {
     home != 0 && home != std::process::id()
 }
 
-/// Panics inside [`contain`] are returned, not printed: stderr is the host's. In the shared library
-/// the hook is ours alone, since it has its own copy of the standard library.
+/// Panics are returned, not printed: stderr is the host's. In the shared library the hook is ours
+/// alone, since it has its own copy of the standard library; in this crate's own tests it is not.
 fn install_hook() {
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
-        if DEPTH.with_borrow(|d| *d == 0) {
+        let outside = DEPTH.with_borrow(|d| *d == 0);
+        if outside && cfg!(test) {
             return before(info);
         }
         let text = text_of(info.payload());
         let place = info
             .location()
             .map(|l| format!("{}:{}", l.file(), l.line()));
-        PANIC.set(Some(format!("{text} ({})", place.unwrap_or_default())));
+        let said = Some(format!("{text} ({})", place.unwrap_or_default()));
+        if outside {
+            *ELSEWHERE.lock() = said;
+        } else {
+            PANIC.set(said);
+        }
     }));
 }
 

@@ -340,13 +340,14 @@ typedef struct semblance_api {
   int32_t(SEMBLANCE_CALL *engine_describe)(const semblance_engine *engine, char **json,
                                            semblance_error *error);
 
-  /* [any-thread] What can be named in a recipe, and which models it serves: a JSON array.
+  /* [any-thread] What can be named in a recipe, and which models it serves:
+   * {"semblance": 1, "attributes": [...]}.
    * `*json` is yours: string_free. */
   int32_t(SEMBLANCE_CALL *engine_attributes)(const semblance_engine *engine, char **json,
                                              semblance_error *error);
 
   /* [any-thread] The recipe's parameters with id, range, unit, default and help, to make a dialog
-   * from: a JSON array. `*json` is yours: string_free. */
+   * from: {"semblance": 1, "parameters": [...]}. `*json` is yours: string_free. */
   int32_t(SEMBLANCE_CALL *engine_parameters)(const semblance_engine *engine, char **json,
                                              semblance_error *error);
 

@@ -34,7 +34,7 @@ pub(super) fn attributes(args: &Attributes) -> Result<()> {
         say(&attributes.to_string());
         return Ok(());
     }
-    let list = attributes.as_array().map(Vec::as_slice).unwrap_or_default();
+    let list = listed(&attributes);
     if list.is_empty() {
         say("no attributes; an edit in words needs none: --from TEXT --to TEXT");
     }
@@ -191,10 +191,9 @@ fn examine(args: &Doctor, findings: &mut Vec<Finding>, facts: &mut Value) {
     let attributes = session.engine.attributes();
     let names: Vec<String> = attributes
         .as_ref()
-        .ok()
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
+        .map(listed)
+        .unwrap_or_default()
+        .iter()
         .filter(|one| one.get("served").and_then(Value::as_bool).unwrap_or(true))
         .map(|one| text(one, "name").to_owned())
         .collect();
@@ -296,6 +295,12 @@ fn gradient() -> Pixels {
         color: Color::Srgb,
         bytes,
     }
+}
+
+/// The list in the library's answer.
+fn listed(attributes: &Value) -> &[Value] {
+    let list = attributes.get("attributes").and_then(Value::as_array);
+    list.map(Vec::as_slice).unwrap_or_default()
 }
 
 /// A string of an object, or nothing.

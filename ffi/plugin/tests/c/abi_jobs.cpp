@@ -339,7 +339,12 @@ void cpp_header() {
     CHECK(error.code() == SEMBLANCE_INVALID_PARAMETER && error.what()[0] != '\0');
   }
   const semblance::Engine e(a, options());
-  CHECK(e.attributes()[0] == '[' && e.parameters()[0] == '[' && e.describe()[0] == '{');
+  const auto begins = [](const std::string &json, const std::string &head) {
+    return json.compare(0, head.size(), head) == 0;
+  };
+  CHECK(begins(e.attributes(), R"({"semblance":1,"attributes":[)"));
+  CHECK(begins(e.parameters(), R"({"semblance":1,"parameters":[)"));
+  CHECK(begins(e.describe(), R"({"semblance":1,)"));
   Picture picture, other;
   try {
     (void)e.edit(picture.pixels(), nullptr, slow, picture.pixels(),
@@ -353,7 +358,7 @@ void cpp_header() {
   semblance::Result result = job.take();
   CHECK(result.render(picture.pixels(), nullptr, other.pixels()).changed > 0);
   const semblance::Result moved = std::move(result);
-  CHECK(moved.report()[0] == '{');
+  CHECK(begins(moved.report(), R"({"semblance":1,)"));
 }
 
 } // namespace
