@@ -313,7 +313,7 @@ typedef struct semblance_api {
    *   {"semblance": 1,
    *    "model_folder": "/path",        a model in diffusers layout; absent: the embedded one
    *    "threads": 4,                   1..=256; absent: all cores
-   *    "memory_limit": 4294967296,     bytes that a job may use; absent: the machine's free memory
+   *    "memory_limit": 4294967296,     bytes for weights and jobs; absent: what is free
    *    "attribute_folders": ["/path"], folders with further attribute files (*.toml)
    *    "log_level": "info"}            "error", "warning", "info" (default) or "debug"
    *
