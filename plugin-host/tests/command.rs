@@ -588,7 +588,9 @@ fn ctrl_c_ends_with_130_and_leaves_no_file() {
         &folder.path().join("a.png"),
     );
     let tiny = tiny();
-    let mut child = Command::new(COMMAND)
+    // A test that runs in the background inherits ignored signals, which the command rightly respects.
+    let mut child = Command::new("env")
+        .args(["--default-signal=INT,TERM,HUP", COMMAND])
         .current_dir(folder.path())
         .env_remove("SEMBLANCE_LIBRARY")
         .args(["edit", "a.png", "--model", tiny.to_str().unwrap()])
