@@ -200,7 +200,7 @@ pub(crate) static COMPOSITOR: Parameter = Parameter {
     unit: "",
     group: Group::Compositing,
     advanced: true,
-    help: "How the edit reaches full size: as a local change of the layer's own pixels, as the model's picture, or as its difference.",
+    help: "How the edit reaches full size: as a local change of the layer's own pixels, as that with the model's own picture where content moves or appears, or as the plain difference.",
     suggestion: "\"change\"",
 };
 

@@ -62,11 +62,18 @@ fn psnr(a: &[f32], b: &[f32]) -> f64 {
 }
 
 #[test]
-fn change_comes_nearer_to_the_truth_than_difference_and_direct() {
+fn change_comes_nearer_to_the_truth_than_the_difference_and_the_enlarged_edit() {
     use Attribute::{Autumn, Fog, Night, Snow, Sunset};
     let attributes = [Sunset, Night, Snow, Fog, Autumn];
     let places = [Place::MountainLake, Place::Hills, Place::Coast];
-    let names = ["unedited", "direct", "difference", "change r4", "change r8"];
+    let names = [
+        "unedited",
+        "enlarged",
+        "difference",
+        "change r4",
+        "change r8",
+        "direct r8",
+    ];
     let mut sums = vec![[0.0; 5]; names.len()];
     for (seed, place) in (900_100..).zip(places) {
         let scene = Scene::new(seed, place);
@@ -83,7 +90,7 @@ fn change_comes_nearer_to_the_truth_than_difference_and_direct() {
             let results = [
                 input.clone(),
                 composite(
-                    &Change::direct(recon, edit, MODEL, MODEL).unwrap(),
+                    &Change::replacement(recon, edit, MODEL, MODEL).unwrap(),
                     &patch,
                     &data,
                 ),
@@ -94,6 +101,11 @@ fn change_comes_nearer_to_the_truth_than_difference_and_direct() {
                 ),
                 composite(&fit(4).unwrap(), &patch, &data),
                 composite(&fit(8).unwrap(), &patch, &data),
+                composite(
+                    &Change::direct(recon, edit, MODEL, MODEL, 8, Change::EPSILON).unwrap(),
+                    &patch,
+                    &data,
+                ),
             ];
             for (sums, result) in sums.iter_mut().zip(&results) {
                 sums[a] += psnr(result, &truth) / places.len() as f64;
@@ -114,6 +126,45 @@ fn change_comes_nearer_to_the_truth_than_difference_and_direct() {
     }
     assert!(means[3] > means[1] + 1.0 && means[3] > means[2] + 1.0);
     assert!(means[4] > means[1] + 1.0 && means[4] > means[2] + 1.0);
+    assert!(
+        means[5] > means[1] + 1.0,
+        "confidence spares what only tints"
+    );
+}
+
+/// A checked disc on fine grain: what an edit moves.
+fn disc(centre: f32) -> Vec<f32> {
+    let mut picture = vec![0.0; 3 * FULL * FULL];
+    for y in 0..FULL {
+        for x in 0..FULL {
+            let inside = (x as f32 - centre).hypot(y as f32 - 256.0) < 60.0;
+            let squares = (x / 20 + y / 20) % 2;
+            let grain = (x * 7 + y * 13) % 5;
+            for (c, base) in [0.35, 0.5, 0.6].into_iter().enumerate() {
+                let v = match inside {
+                    true => 0.15 + 0.6 * squares as f32,
+                    false => base + 0.02 * (grain as f32 - 2.0),
+                };
+                picture[(y * FULL + x) * 3 + c] = v;
+            }
+        }
+    }
+    picture
+}
+
+#[test]
+fn direct_is_change_where_an_edit_only_tints() {
+    let input = disc(256.0);
+    let data = bytes(&input);
+    let grid = [(MODEL as u32, MODEL as u32)];
+    let patch = Patch::read(&view(&data), None, &grid).unwrap();
+    let tinted: Vec<f32> = patch.pixels().iter().map(|v| 0.8 * v + 0.1).collect();
+    let fit = |f: fn(&[f32], &[f32], usize, usize, usize, f64) -> semblance::Result<Change>| {
+        let change = f(patch.pixels(), &tinted, MODEL, MODEL, 8, Change::EPSILON).unwrap();
+        composite(&change, &patch, &data)
+    };
+    assert!(fit(Change::direct) == fit(Change::fit));
+    assert!(fit(Change::fit) != input);
 }
 
 #[test]

@@ -52,7 +52,7 @@ class JobState(_Sized):
 
 class Tally(_Sized):
     _fields_ = [("struct_size", u32), ("largest_change", c.c_float), ("changed", u64),
-                ("kept", u64), ("sum_of_change", c.c_double)]
+                ("kept", u64), ("sum_of_change", c.c_double), ("selected", u64)]
 
 
 class LogEntry(_Sized):
@@ -98,6 +98,8 @@ class Table(c.Structure):
             "result_free": (None, ptr),
             "edit": (i32, ptr, _pixels, _mask, _text, _pixels, ProgressFn, ptr,
                      c.POINTER(Tally), _out, _error),
+            "result_render_reduced": (i32, ptr, c.POINTER(Rect), _pixels, _mask, _pixels,
+                                      c.POINTER(Tally), _error),
         }.items()]
 
 

@@ -44,14 +44,16 @@ SIZE(semblance_mask, 56);
 AT(semblance_mask, data, 8);
 AT(semblance_mask, rect, 32);
 SIZE(semblance_job_state, 16);
-SIZE(semblance_tally, 32);
+SIZE(semblance_tally, 40);
+AT(semblance_tally, selected, 32);
 SIZE(semblance_log_entry, 1024);
-SIZE(semblance_api, 224);
+SIZE(semblance_api, 232);
 AT(semblance_api, version, 8);
 AT(semblance_api, engine_create, 48);
 AT(semblance_api, job_start, 120);
 AT(semblance_api, result_extent, 168);
 AT(semblance_api, edit, 216);
+AT(semblance_api, result_render_reduced, 224);
 #undef AT
 #undef SIZE
 
@@ -112,7 +114,8 @@ Outcome failure(std::int32_t code, std::string message, const char *parameter, c
 
 Outcome is_null(const char *parameter) {
   return failure(SEMBLANCE_INVALID_PARAMETER,
-                 std::string(parameter) + " = NULL: must point to something", parameter, "");
+                 std::string(parameter) + " = NULL: must point to something", parameter,
+                 "semblance.h says which arguments may be NULL");
 }
 
 // ----------------------------------------------------------------------------------- reading --
@@ -459,12 +462,13 @@ struct Buffers {
   }
 };
 
-void render(const ResultHandle &result, const Buffers &b, semblance_tally *tally,
+// `part`, where it is not null, is what src shows of the layer at another size.
+void render(const ResultHandle &result, const Rect *part, const Buffers &b, semblance_tally *tally,
             Outcome &outcome) {
-  const Tally t = result_render(result, b.src, b.mask, b.dst, outcome);
+  const Tally t = result_render(result, part, b.src, b.mask, b.dst, outcome);
   if (outcome.code == SEMBLANCE_OK && tally != nullptr) {
     write_struct(tally, semblance_tally{sizeof(semblance_tally), t.largest_change, t.changed,
-                                        t.kept, t.sum_of_change});
+                                        t.kept, t.sum_of_change, t.selected});
   }
 }
 
@@ -477,7 +481,23 @@ std::int32_t api_result_render(const semblance_result *result, const semblance_p
   }
   Buffers buffers;
   if (buffers.read_all(src, mask, dst, tally, outcome)) {
-    render(of(result), buffers, tally, outcome);
+    render(of(result), nullptr, buffers, tally, outcome);
+  }
+  return report(error, outcome);
+}
+
+std::int32_t api_result_render_reduced(const semblance_result *result, const semblance_rect *part,
+                                       const semblance_pixels *src, const semblance_mask *mask,
+                                       const semblance_pixels *dst, semblance_tally *tally,
+                                       semblance_error *error) noexcept {
+  Outcome outcome{};
+  if (result == nullptr || part == nullptr) {
+    return report(error, is_null(result == nullptr ? "result" : "part"));
+  }
+  Buffers buffers;
+  if (buffers.read_all(src, mask, dst, tally, outcome)) {
+    const Rect shown = rect(*part);
+    render(of(result), &shown, buffers, tally, outcome);
   }
   return report(error, outcome);
 }
@@ -508,8 +528,8 @@ std::int32_t api_edit(semblance_engine *engine, const semblance_pixels *src,
       !check_render(b.src, b.mask, b.dst, outcome)) {
     return report(error, outcome);
   }
-  JobHandle *job = job_start(of(engine), b.src, b.mask, text(recipe), SEMBLANCE_JOB_FINAL,
-                             SEMBLANCE_IF_BUSY_WAIT, outcome);
+  // Reads the buffers on its own thread, which job_free below joins on every way out.
+  JobHandle *job = edit_start(of(engine), b.src, b.mask, text(recipe), outcome);
   if (job == nullptr) {
     return report(error, outcome);
   }
@@ -521,7 +541,7 @@ std::int32_t api_edit(semblance_engine *engine, const semblance_pixels *src,
   if (made == nullptr) {
     return report(error, outcome);
   }
-  render(*made, b, tally, outcome);
+  render(*made, nullptr, b, tally, outcome);
   if (outcome.code == SEMBLANCE_OK && result != nullptr) {
     *result = as<semblance_result>(made);
   } else {
@@ -560,6 +580,7 @@ constexpr semblance_api api_table = {
     api_result_report,
     api_result_free,
     api_edit,
+    api_result_render_reduced,
 };
 
 } // namespace

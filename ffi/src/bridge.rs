@@ -76,6 +76,7 @@ pub mod ffi {
         changed: u64,
         kept: u64,
         sum_of_change: f64,
+        selected: u64,
     }
 
     /// An entry of the log; level 0 when there is none.
@@ -115,6 +116,13 @@ pub mod ffi {
             if_busy: i32,
             outcome: &mut Outcome,
         ) -> *mut JobHandle;
+        unsafe fn edit_start(
+            engine: &EngineHandle,
+            layer: &Pixels,
+            mask: *const Mask,
+            recipe: &[u8],
+            outcome: &mut Outcome,
+        ) -> *mut JobHandle;
         fn job_poll(job: &JobHandle, outcome: &mut Outcome) -> JobState;
         fn job_wait(job: &JobHandle, timeout_ms: i64, outcome: &mut Outcome) -> JobState;
         fn job_cancel(job: &JobHandle);
@@ -131,6 +139,7 @@ pub mod ffi {
         ) -> bool;
         unsafe fn result_render(
             result: &ResultHandle,
+            part: *const Rect,
             src: &Pixels,
             mask: *const Mask,
             dst: &Pixels,
@@ -364,6 +373,27 @@ unsafe fn job_start(
     }))
 }
 
+/// As [`job_start`] for a final job that waits in line, for a caller that keeps the buffers until
+/// the job has ended: the layer is read on the job's thread, where it can be cancelled.
+///
+/// # Safety
+/// `mask` is null or points to a mask; the buffers of both, and the profile's, stay as they are until
+/// the job has ended.
+unsafe fn edit_start(
+    engine: &EngineHandle,
+    layer: &ffi::Pixels,
+    mask: *const ffi::Mask,
+    recipe: &[u8],
+    outcome: &mut Outcome,
+) -> *mut JobHandle {
+    null_on_failure(call(outcome, || {
+        let recipe = text("recipe_json", recipe)?;
+        // SAFETY: the caller's promise, for as long as the job lasts, which is all that reads them.
+        let handle = unsafe { engine.start_edit(Layer::new(layer)?, read_mask(mask)?, recipe) };
+        handle.map(hand_over)
+    }))
+}
+
 fn state(look: Look) -> ffi::JobState {
     ffi::JobState {
         state: look.state as i32,
@@ -440,6 +470,7 @@ unsafe fn check_render(
 /// As [`job_start`].
 unsafe fn result_render(
     result: &ResultHandle,
+    part: *const ffi::Rect,
     src: &ffi::Pixels,
     mask: *const ffi::Mask,
     dst: &ffi::Pixels,
@@ -448,13 +479,16 @@ unsafe fn result_render(
     let tally = call(outcome, || {
         // SAFETY: the caller's promise.
         let (src, mask, dst) = unsafe { (Layer::new(src)?, read_mask(mask)?, Layer::new(dst)?) };
-        result.render(&src, mask.as_ref(), &dst)
+        // SAFETY: as above; null where the layer itself is rendered.
+        let part = unsafe { part.as_ref() }.map(buffers::rect);
+        result.render(part, &src, mask.as_ref(), &dst)
     });
     tally.map_or_else(Default::default, |t| ffi::Tally {
         largest_change: t.largest_change,
         changed: t.changed,
         kept: t.kept,
         sum_of_change: t.sum_of_change,
+        selected: t.selected,
     })
 }
 

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use semblance::job::Phase;
 use semblance::layer::Rect;
 use semblance::{Code, Edit, Engine, Recipe, Result, Tally};
 
@@ -85,6 +86,30 @@ impl EngineHandle {
         })?;
         Ok(JobHandle(job))
     }
+
+    /// Starts a final edit that reads its layer itself, when its turn comes.
+    ///
+    /// # Safety
+    /// The pixels, the mask and the profile are there and stay as they are until the job has ended.
+    pub unsafe fn start_edit(
+        &self,
+        layer: Layer<'static>,
+        mask: Option<Mask>,
+        recipe: &str,
+    ) -> Result<JobHandle> {
+        let recipe = Recipe::from_json(recipe)?;
+        let (engine, log) = (self.engine.clone(), self.log.clone());
+        let job = self.line.start(Kind::Final, IfBusy::Wait, move |control| {
+            control.tell(Phase::Read, 0.0)?;
+            // SAFETY: the caller's promise; the views end with this closure, before the job does.
+            let views = unsafe { (layer.view()?, mask.map(|m| m.view()).transpose()?) };
+            let request = log.time("read", || {
+                engine.read_until(&views.0, views.1.as_ref(), &recipe, control.cancel())
+            })?;
+            log.time("edit", || engine.run(&request, control)).map(Some)
+        })?;
+        Ok(JobHandle(job))
+    }
 }
 
 impl Drop for EngineHandle {
@@ -111,18 +136,26 @@ impl ResultHandle {
         self.0.input_needed(rect)
     }
 
-    /// Renders `dst`.
-    pub fn render(&self, src: &Layer<'_>, mask: Option<&Mask>, dst: &Layer<'_>) -> Result<Tally> {
+    /// Renders `dst`; `part` is what `src` shows of the layer where it shows it at another size.
+    pub fn render(
+        &self,
+        part: Option<Rect>,
+        src: &Layer<'_>,
+        mask: Option<&Mask>,
+        dst: &Layer<'_>,
+    ) -> Result<Tally> {
         let placement = src.placement(mask, dst)?;
         // SAFETY: the header asks the host to leave all three alone during the call; `placement`
         // says that what is written shares no byte with what is read, and the views end here.
         unsafe {
             let mask = mask.map(|m| m.view()).transpose()?;
-            match placement {
-                Placement::Same => self.0.render_in_place(&mut dst.view_mut()?, mask.as_ref()),
-                Placement::Apart => {
-                    self.0
-                        .render(&src.view()?, mask.as_ref(), &mut dst.view_mut()?)
+            let (edit, mask, mut out) = (&self.0, mask.as_ref(), dst.view_mut()?);
+            match (placement, part) {
+                (Placement::Same, None) => edit.render_in_place(&mut out, mask),
+                (Placement::Same, Some(part)) => edit.render_reduced_in_place(part, &mut out, mask),
+                (Placement::Apart, None) => edit.render(&src.view()?, mask, &mut out),
+                (Placement::Apart, Some(part)) => {
+                    edit.render_reduced(part, &src.view()?, mask, &mut out)
                 }
             }
         }

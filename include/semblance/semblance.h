@@ -265,6 +265,8 @@ typedef struct semblance_tally {
   uint64_t changed;      /* pixels whose bytes changed */
   uint64_t kept;         /* pixels written with their old bytes */
   double sum_of_change;  /* over changed pixels, of the largest change of a colour sample */
+  uint64_t selected;     /* pixels that the edit might change: above 0 in the mask, inside the
+                            extent; every changed pixel is one of them */
 } semblance_tally;
 
 /* One line of an engine's log. */
@@ -440,14 +442,27 @@ typedef struct semblance_api {
 
   /* -- all in one -- */
 
-  /* [worker] job_start as FINAL that waits in line, job_wait, job_take, result_render. `src` must
-   * stay as it is until the call returns. `mask`, `progress`, `tally` and `result` may be NULL;
+  /* [worker] job_start as FINAL that waits in line, job_wait, job_take, result_render. `src`,
+   * `mask` and `dst` must stay as they are until the call returns: the layer is read when the job's
+   * turn comes, and a cancel stops that too. `mask`, `progress`, `tally` and `result` may be NULL;
    * `*result` is yours: result_free. */
   int32_t(SEMBLANCE_CALL *edit)(semblance_engine *engine, const semblance_pixels *src,
                                 const semblance_mask *mask, const char *recipe_json,
                                 const semblance_pixels *dst, semblance_progress_fn progress,
                                 void *user, semblance_tally *tally, semblance_result **result,
                                 semblance_error *error);
+
+  /* [worker] A preview: the same edit on a copy of the layer at another size. `src` shows the
+   * layer's rectangle `part`, reduced by the host to src->rect; `mask` and `dst` are in the
+   * copy's coordinates and otherwise as in result_render. What it shows is what the layer becomes:
+   * the same change, at the places where the copy's pixels lie. With `part` equal to src->rect it
+   * is result_render, byte for byte. */
+  int32_t(SEMBLANCE_CALL *result_render_reduced)(const semblance_result *result,
+                                                 const semblance_rect *part,
+                                                 const semblance_pixels *src,
+                                                 const semblance_mask *mask,
+                                                 const semblance_pixels *dst,
+                                                 semblance_tally *tally, semblance_error *error);
 } semblance_api;
 
 /* Whether the library's table has this function. */

@@ -157,6 +157,16 @@ public:
     return tally;
   }
 
+  // `src` shows the layer's rectangle `part` at another size. `mask` may be null.
+  semblance_tally render_reduced(const semblance_rect &part, const semblance_pixels &src,
+                                 const semblance_mask *mask, const semblance_pixels &dst) const {
+    auto tally = make<semblance_tally>();
+    api().check([&](auto *e) {
+      return api()->result_render_reduced(get(), &part, &src, mask, &dst, &tally, e);
+    });
+    return tally;
+  }
+
   std::string recipe() const {
     return api().string([&](char **s, auto *e) { return api()->result_recipe(get(), s, e); });
   }

@@ -74,6 +74,7 @@ pub struct Tally {
     pub changed: u64,
     pub kept: u64,
     pub sum_of_change: f64,
+    pub selected: u64,
 }
 
 /// `semblance_engine`.
@@ -101,7 +102,7 @@ type Json<H> = unsafe extern "C" fn(*const H, *mut *mut c_char, *mut Error) -> i
 /// `semblance_get_api`.
 pub type GetApi = unsafe extern "C" fn(u32) -> *const Api;
 
-/// `semblance_api` of the first release.
+/// `semblance_api`.
 #[repr(C)]
 pub struct Api {
     pub struct_size: u32,
@@ -149,6 +150,7 @@ pub struct Api {
     pub result_report: Json<Outcome>,
     pub result_free: unsafe extern "C" fn(*mut Outcome),
     pub edit: Uncalled,
+    pub result_render_reduced: Uncalled,
 }
 
 const _: () = {
@@ -158,7 +160,7 @@ const _: () = {
     assert!(offset_of!(Pixels, rect) == 40 && offset_of!(Pixels, icc) == 72);
     assert!(size_of::<Mask>() == 56);
     assert!(size_of::<JobState>() == 16);
-    assert!(size_of::<Tally>() == 32);
+    assert!(size_of::<Tally>() == 40);
     assert!(offset_of!(Api, job_start) == 8 + 14 * 8);
-    assert!(size_of::<Api>() == 8 + 27 * 8);
+    assert!(size_of::<Api>() == 8 + 28 * 8);
 };

@@ -53,6 +53,8 @@ pub struct Tally {
     pub mean_change: f64,
     /// Largest change of a sample, 0..=1.
     pub largest_change: f32,
+    /// Pixels that the edit might change: above 0 in the mask.
+    pub selected: u64,
 }
 
 /// How far a job is.
@@ -399,28 +401,27 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The layer with the edit applied, and what that changed.
-    pub fn render(&self, layer: &Pixels, mask: Option<&Mask>) -> Result<(Pixels, Tally)> {
-        let mut edited = layer.clone();
+    /// Applies the edit to the layer itself, and says what that changed.
+    pub fn render(&self, layer: &mut Pixels, mask: Option<&Mask>) -> Result<Tally> {
         let mut tally = abi::Tally {
             struct_size: size_of::<abi::Tally>() as u32,
             largest_change: 0.0,
             changed: 0,
             kept: 0,
             sum_of_change: 0.0,
+            selected: 0,
         };
-        let src = described(layer, layer.bytes.as_ptr().cast_mut().cast());
-        let data = edited.bytes.as_mut_ptr().cast();
-        let dst = described(&edited, data);
+        let data = layer.bytes.as_mut_ptr().cast();
+        let pixels = described(layer, data);
         let mask = mask.map(described_mask);
-        // SAFETY: module; src is only read, dst is a buffer of its own that nothing else refers to
-        // during the call.
+        // SAFETY: module; source and target are the same pixels, as the header allows, borrowed by
+        // nobody else during the call.
         self.library.call(|error| unsafe {
             (self.library.api.result_render)(
                 self.handle,
-                &src,
+                &pixels,
                 mask.as_ref().map_or(null(), std::ptr::from_ref),
-                &dst,
+                &pixels,
                 &mut tally,
                 error,
             )
@@ -430,8 +431,9 @@ impl Outcome {
             kept: tally.kept,
             mean_change: tally.sum_of_change / tally.changed.max(1) as f64,
             largest_change: tally.largest_change,
+            selected: tally.selected,
         };
-        Ok((edited, tally))
+        Ok(tally)
     }
 
     /// The smallest rectangle outside which nothing changes.

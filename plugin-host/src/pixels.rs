@@ -175,6 +175,21 @@ impl Pixels {
         (0..count).all(|i| self.sample(i * channels + channels - 1) >= 1.0)
     }
 
+    /// The largest change of a sample of pixel `index` in `other`, a picture of the same size and
+    /// format, as a fraction of full scale; `None` where its bytes are the same.
+    pub fn difference(&self, other: &Pixels, index: usize) -> Option<f32> {
+        let size = self.pixel_size();
+        let bytes = index * size..(index + 1) * size;
+        if self.bytes.get(bytes.clone()) == other.bytes.get(bytes) {
+            return None;
+        }
+        let channels = self.order.channels();
+        let samples = index * channels..(index + 1) * channels;
+        Some(samples.fold(0.0, |most, at| {
+            (self.sample(at) - other.sample(at)).abs().max(most)
+        }))
+    }
+
     /// Straight RGBA as fractions of full scale, row by row: for merged pictures and sheets.
     pub fn to_rgba_f32(&self) -> Vec<[f32; 4]> {
         let count = self.width as usize * self.height as usize;

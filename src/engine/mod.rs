@@ -32,8 +32,8 @@ use crate::diffusion::Schedule;
 use crate::error::{Code, Error, Result};
 use crate::job::{Cancel, Control, Forecast, Limit, Phase, available};
 use crate::layer::{
-    Change, LayerView, LayerViewMut, MaskView, Patch, Placement, Rect, Tally, render,
-    render_in_place,
+    Change, LayerView, LayerViewMut, MaskView, Patch, Placement, Rect, Tally, copy_pixels, render,
+    render_in_place, render_reduced,
 };
 use crate::model::{Outline, Pipeline};
 use crate::params;
@@ -239,6 +239,18 @@ impl Engine {
         mask: Option<&MaskView<'_>>,
         recipe: &Recipe,
     ) -> Result<Request> {
+        self.read_until(layer, mask, recipe, &Cancel::new())
+    }
+
+    /// As [`Engine::read`], given up with [`Code::Cancelled`] or [`Code::Superseded`] when `cancel`
+    /// is raised: within a hundredth of the reading.
+    pub fn read_until(
+        &self,
+        layer: &LayerView<'_>,
+        mask: Option<&MaskView<'_>>,
+        recipe: &Recipe,
+        cancel: &Cancel,
+    ) -> Result<Request> {
         let shared = &self.0;
         let plan = shared.plan(recipe)?;
         // Also finds out whether the schedule serves so many steps.
@@ -254,7 +266,7 @@ impl Engine {
         let _mode = FpScope::enter();
         let patch = shared
             .pixels()?
-            .install(|| Patch::read(layer, mask, &grids))?;
+            .install(|| Patch::read_until(layer, mask, &grids, cancel))?;
         Ok(Request {
             plan,
             patch,
@@ -413,6 +425,40 @@ impl Edit {
         let _mode = FpScope::enter();
         self.pool
             .install(|| render_in_place(&self.change, &self.placement, layer, mask))
+    }
+
+    /// The same edit on a copy of the layer at another size, for a preview: `src` shows the layer's
+    /// rectangle `part`, reduced (or enlarged) by the host; `mask` and `dst` are in the copy's
+    /// coordinates. With `part` equal to `src`'s rectangle it is [`Edit::render`], byte for byte.
+    ///
+    /// Errors as [`Edit::render`], and with [`Code::InvalidLayer`] for an empty `part`.
+    pub fn render_reduced(
+        &self,
+        part: Rect,
+        src: &LayerView<'_>,
+        mask: Option<&MaskView<'_>>,
+        dst: &mut LayerViewMut<'_>,
+    ) -> Result<Tally> {
+        let _mode = FpScope::enter();
+        self.pool.install(|| {
+            let whole = src.rect();
+            copy_pixels(src, dst)?;
+            render_reduced(&self.change, &self.placement, (part, whole), dst, mask)
+        })
+    }
+
+    /// As [`Edit::render_reduced`], over the copy's own buffer, which is the whole copy.
+    pub fn render_reduced_in_place(
+        &self,
+        part: Rect,
+        copy: &mut LayerViewMut<'_>,
+        mask: Option<&MaskView<'_>>,
+    ) -> Result<Tally> {
+        let _mode = FpScope::enter();
+        self.pool.install(|| {
+            let whole = copy.rect();
+            render_reduced(&self.change, &self.placement, (part, whole), copy, mask)
+        })
     }
 
     /// The complete recipe: every default filled in, model hash, version and CPU path.

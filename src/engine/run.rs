@@ -345,7 +345,9 @@ fn work(
         let (radius, epsilon) = (plan.radius as usize, f64::from(plan.epsilon));
         match plan.recipe.compositor {
             Compositor::Change => Change::fit(&encoding.decoded, &decoded, w, h, radius, epsilon),
-            Compositor::Direct => Change::direct(&encoding.decoded, &decoded, w, h),
+            Compositor::Direct => {
+                Change::direct(&encoding.decoded, &decoded, w, h, radius, epsilon)
+            }
             Compositor::Difference => Change::difference(&encoding.decoded, &decoded, w, h),
         }
     })

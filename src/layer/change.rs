@@ -4,9 +4,11 @@
 //! `change(pixel) = A · pixel + b + rest`, where A, b are a local affine model of edit − reconstruction
 //! over the reconstruction (`guided`) and rest is what it did not explain. With ε → ∞ that is the
 //! plain difference, with ε → 0 the transfer of local colours; where nothing changed it is 0.
+//! With A = −1, b = 0 the rest is the edit itself: what takes the place of content that moved.
 //! Not for: the layer's pixels (`composite`).
 
-use super::guided;
+use super::confidence;
+use super::guided::{self, Affine};
 use crate::error::{Code, Error, Result};
 
 /// Four vectors of (red, green, blue, unused): A's columns for red, green and blue, and b; these are
@@ -42,68 +44,49 @@ impl Change {
         radius: usize,
         epsilon: f64,
     ) -> Result<Change> {
-        let mut change = Change::difference(recon, edit, width, height)?;
-        if change.zero {
-            return Ok(change);
-        }
-        let count = width * height;
-        let planes = |f: &dyn Fn(usize) -> f64| -> [Vec<f64>; 3] {
-            std::array::from_fn(|c| (c * count..(c + 1) * count).map(f).collect())
-        };
-        let guide = planes(&|i| f64::from(recon[i]));
-        let target = planes(&|i| f64::from(edit[i]) - f64::from(recon[i]));
-        let affine = guided::fit(&guide, &target, width, height, radius, epsilon.max(1e-9));
-        for (cell, affine) in change.cells.iter_mut().zip(&affine) {
-            for (to, from) in cell.iter_mut().zip(affine) {
-                to[..3].copy_from_slice(from);
-            }
-        }
-        // The B-spline smooths the maps at the pixels themselves; the rest makes up for it.
-        let smooth = change.smoothed();
-        for (k, (cell, s)) in change.cells.iter_mut().zip(&smooth).enumerate() {
-            let guide = [recon[k], recon[count + k], recon[2 * count + k]];
-            for c in 0..3 {
-                cell[4][c] -=
-                    s[0][c] * guide[0] + s[1][c] * guide[1] + s[2][c] * guide[2] + s[3][c];
-            }
-        }
-        Ok(change)
+        let pair = Pair::new(recon, edit, width, height)?;
+        Ok(pair.change(|| pair.model(radius, epsilon)))
     }
 
-    /// The plain difference: A = b = 0. Pictures and errors as in [`Change::fit`].
+    /// As [`Change::fit`], with the edit itself in place of the layer's pixels where content moved
+    /// or appeared (`confidence`): there the layer's own detail is a ghost. Sizes and errors as in
+    /// [`Change::fit`].
+    pub fn direct(
+        recon: &[f32],
+        edit: &[f32],
+        width: usize,
+        height: usize,
+        radius: usize,
+        epsilon: f64,
+    ) -> Result<Change> {
+        let pair = Pair::new(recon, edit, width, height)?;
+        Ok(pair.change(|| {
+            let mut model = pair.model(radius, epsilon);
+            let moved = confidence::moved(&pair.guide, &pair.target, &model, width, height);
+            for (cell, moved) in model.iter_mut().zip(moved) {
+                for (i, to) in cell.iter_mut().enumerate() {
+                    for (c, v) in to.iter_mut().enumerate() {
+                        let own = if i == c { -1.0 } else { 0.0 };
+                        *v += moved * (own - *v);
+                    }
+                }
+            }
+            model
+        }))
+    }
+
+    /// The edit itself everywhere, enlarged: what `direct` is where its confidence is 1. Sizes and
+    /// errors as in [`Change::fit`].
+    pub fn replacement(recon: &[f32], edit: &[f32], width: usize, height: usize) -> Result<Change> {
+        let pair = Pair::new(recon, edit, width, height)?;
+        let own = std::array::from_fn(|i| std::array::from_fn(|c| if i == c { -1.0 } else { 0.0 }));
+        Ok(pair.change(|| vec![own; width * height]))
+    }
+
+    /// The plain difference: A = b = 0. Sizes and errors as in [`Change::fit`].
     pub fn difference(recon: &[f32], edit: &[f32], width: usize, height: usize) -> Result<Change> {
-        check(recon, edit, width, height)?;
-        let count = width * height;
-        let cells = (0..count).map(|k| {
-            let mut cell: Cell = [[0.0; 4]; 5];
-            for c in 0..3 {
-                cell[4][c] = edit[c * count + k] - recon[c * count + k];
-            }
-            cell
-        });
-        Ok(Change {
-            width,
-            height,
-            cells: cells.collect(),
-            zero: recon == edit,
-        })
-    }
-
-    /// The edit itself in place of the layer's pixels: A = −1, rest = edit; nothing when the edit
-    /// equals the reconstruction. Pictures and errors as in [`Change::fit`].
-    pub fn direct(recon: &[f32], edit: &[f32], width: usize, height: usize) -> Result<Change> {
-        let mut change = Change::difference(recon, edit, width, height)?;
-        if change.zero {
-            return Ok(change);
-        }
-        let count = width * height;
-        for (k, cell) in change.cells.iter_mut().enumerate() {
-            for c in 0..3 {
-                cell[c][c] = -1.0;
-                cell[4][c] = edit[c * count + k];
-            }
-        }
-        Ok(change)
+        let pair = Pair::new(recon, edit, width, height)?;
+        Ok(pair.change(|| vec![[[0.0; 3]; 4]; width * height]))
     }
 
     /// Whether it changes no pixel at all.
@@ -138,6 +121,65 @@ impl Change {
                 })
             })
             .collect()
+    }
+}
+
+/// Reconstruction and change of the model's picture.
+struct Pair {
+    guide: [Vec<f64>; 3],
+    target: [Vec<f64>; 3],
+    width: usize,
+    height: usize,
+}
+
+impl Pair {
+    fn new(recon: &[f32], edit: &[f32], width: usize, height: usize) -> Result<Pair> {
+        check(recon, edit, width, height)?;
+        let count = width * height;
+        let planes = |f: &dyn Fn(usize) -> f64| -> [Vec<f64>; 3] {
+            std::array::from_fn(|c| (c * count..(c + 1) * count).map(f).collect())
+        };
+        Ok(Pair {
+            guide: planes(&|i| f64::from(recon[i])),
+            target: planes(&|i| f64::from(edit[i]) - f64::from(recon[i])),
+            width,
+            height,
+        })
+    }
+
+    /// The local affine model of the change.
+    fn model(&self, radius: usize, epsilon: f64) -> Vec<Affine> {
+        let (w, h) = (self.width, self.height);
+        guided::fit(&self.guide, &self.target, w, h, radius, epsilon.max(1e-9))
+    }
+
+    /// The change with `model`'s affine part, and whatever that leaves as the rest.
+    fn change(&self, model: impl FnOnce() -> Vec<Affine>) -> Change {
+        let (width, height) = (self.width, self.height);
+        let mut change = Change {
+            width,
+            height,
+            cells: vec![[[0.0; 4]; 5]; width * height],
+            zero: self.target.iter().flatten().all(|v| *v == 0.0),
+        };
+        if change.zero {
+            return change;
+        }
+        for (cell, affine) in change.cells.iter_mut().zip(model()) {
+            for (to, from) in cell.iter_mut().zip(&affine) {
+                to[..3].copy_from_slice(from);
+            }
+        }
+        // The B-spline smooths the maps at the pixels themselves; the rest makes up for it.
+        let smooth = change.smoothed();
+        for (k, (cell, s)) in change.cells.iter_mut().zip(&smooth).enumerate() {
+            let guide: [f32; 3] = std::array::from_fn(|i| self.guide[i][k] as f32);
+            for c in 0..3 {
+                cell[4][c] = self.target[c][k] as f32
+                    - (s[0][c] * guide[0] + s[1][c] * guide[1] + s[2][c] * guide[2] + s[3][c]);
+            }
+        }
+        change
     }
 }
 

@@ -12,10 +12,11 @@ use super::Tally;
 use super::change::{Cell, Change};
 use super::color::Converter;
 use super::format::{self, Pixel};
-use super::place::Placement;
+use super::place::{Geometry, Placement};
 use super::rect::Rect;
 use super::view::{LayerView, LayerViewMut, MaskView};
 use crate::error::{Code, Error, Result};
+use crate::limits::MAX_COORDINATE;
 
 /// Pixels handled at a time: keeps the work of a row in the first-level cache.
 const SPAN: usize = 512;
@@ -32,6 +33,44 @@ pub fn render_in_place(
     layer: &mut LayerViewMut<'_>,
     mask: Option<&MaskView<'_>>,
 ) -> Result<Tally> {
+    composite(change, placement, &placement.geometry(), layer, mask)
+}
+
+/// As [`render_in_place`], on a part of a copy of the layer at another size: the copy's rectangle
+/// `whole` shows the rectangle `part` of the layer, and `mask` is one of the copy.
+///
+/// The same change at the places where the copy's pixels lie, so that what is shown is what the
+/// layer will become. Errors also with [`Code::InvalidLayer`] for an empty `part`.
+pub fn render_reduced(
+    change: &Change,
+    placement: &Placement,
+    (part, whole): (Rect, Rect),
+    copy: &mut LayerViewMut<'_>,
+    mask: Option<&MaskView<'_>>,
+) -> Result<Tally> {
+    let far = |place: i64| place.checked_abs().is_none_or(|p| p > MAX_COORDINATE);
+    if part.is_empty() || far(part.x) || far(part.y) {
+        return Err(Error::new(
+            Code::InvalidLayer,
+            format!(
+                "part of {} × {} pixels at {}, {}: must hold a pixel, within ±{MAX_COORDINATE}",
+                part.width, part.height, part.x, part.y
+            ),
+        )
+        .with_hint("give the rectangle of the layer that the copy shows")
+        .with_parameter("part"));
+    }
+    let geometry = placement.geometry_on(part, whole);
+    composite(change, placement, &geometry, copy, mask)
+}
+
+fn composite(
+    change: &Change,
+    placement: &Placement,
+    geometry: &Geometry,
+    layer: &mut LayerViewMut<'_>,
+    mask: Option<&MaskView<'_>>,
+) -> Result<Tally> {
     let (gw, gh) = placement.grid;
     if (change.width, change.height) != (gw as usize, gh as usize) {
         return Err(Error::new(
@@ -44,19 +83,21 @@ pub fn render_in_place(
     }
     let (rect, format) = (layer.rect(), layer.format());
     let pixels = u64::from(rect.width) * u64::from(rect.height);
-    let mut active = rect.intersect(&placement.extent);
+    let mut active = rect.intersect(&geometry.extent);
     if let Some(mask) = mask {
         active = active.intersect(&mask.rect());
     }
     let mut tally = Tally::default();
-    if !change.is_zero() && !active.is_empty() {
+    if change.is_zero() {
+        tally.selected = selected(active, mask);
+    } else if !active.is_empty() {
         let (color, gray) = (layer.color(), format.order.is_gray());
         let converter = if placement.converter.serves(&color, gray) {
             Cow::Borrowed(placement.converter.as_ref())
         } else {
             Cow::Owned(Converter::new(&color, gray)?)
         };
-        let (step_x, step_y) = placement.steps();
+        let (origin, step) = (geometry.origin, geometry.step);
         let work = Work {
             change,
             mask,
@@ -65,7 +106,7 @@ pub fn render_in_place(
             format,
             active,
             columns: (active.x..active.right())
-                .map(|x| Taps::at(x, placement.window.x, step_x, change.width))
+                .map(|x| Taps::at(x, origin.0, step.0, change.width))
                 .collect(),
         };
         let size = format.pixel_bytes();
@@ -79,7 +120,7 @@ pub fn render_in_place(
             .take(active.height as usize)
             .map_init(Scratch::default, |scratch, (r, row)| {
                 let y = rect.y + r as i64;
-                let taps = Taps::at(y, placement.window.y, step_y, change.height);
+                let taps = Taps::at(y, origin.1, step.1, change.height);
                 row.get_mut(from..to)
                     .map(|row| work.row(y, &taps, row, scratch))
                     .unwrap_or_default()
@@ -91,18 +132,29 @@ pub fn render_in_place(
     Ok(tally)
 }
 
-/// As [`render_in_place`], from `src` into `dst`, which must lie inside it and have its format and
-/// colour space (else [`Code::InvalidLayer`]).
-pub fn render(
-    change: &Change,
-    placement: &Placement,
-    src: &LayerView<'_>,
-    mask: Option<&MaskView<'_>>,
-    dst: &mut LayerViewMut<'_>,
-) -> Result<Tally> {
+/// Pixels of `active` above 0 in the mask, or all of them.
+fn selected(active: Rect, mask: Option<&MaskView<'_>>) -> u64 {
+    let Some(mask) = mask else {
+        return u64::from(active.width) * u64::from(active.height);
+    };
+    let line = || vec![0.0; active.width as usize];
+    let rows = (0..i64::from(active.height)).into_par_iter();
+    rows.map_init(line, |line, r| {
+        mask.read(active.x, active.y + r, line);
+        line.iter().filter(|&&m| m > 0.0).count() as u64
+    })
+    .sum()
+}
+
+/// Copies the pixels of `dst`'s rectangle from `src`, which must hold it and have its format and
+/// colour space (else [`Code::InvalidLayer`]); `dst` can then be rendered in place.
+pub fn copy_pixels(src: &LayerView<'_>, dst: &mut LayerViewMut<'_>) -> Result<()> {
     let (from, to) = (src.rect(), dst.rect());
-    let fail =
-        |message: String, hint: &str| Err(Error::new(Code::InvalidLayer, message).with_hint(hint));
+    let fail = |message: String, hint: &str| {
+        Err(Error::new(Code::InvalidLayer, message)
+            .with_hint(hint)
+            .with_parameter("dst"))
+    };
     if !from.contains(&to) {
         return fail(
             format!("target {to:?} lies outside the source {from:?}"),
@@ -130,6 +182,18 @@ pub fn render(
                 row.copy_from_slice(source);
             }
         });
+    Ok(())
+}
+
+/// As [`render_in_place`], from `src` into `dst`: see [`copy_pixels`].
+pub fn render(
+    change: &Change,
+    placement: &Placement,
+    src: &LayerView<'_>,
+    mask: Option<&MaskView<'_>>,
+    dst: &mut LayerViewMut<'_>,
+) -> Result<Tally> {
+    copy_pixels(src, dst)?;
     render_in_place(change, placement, dst, mask)
 }
 
@@ -146,8 +210,8 @@ struct Taps {
 const PAD: usize = 2;
 
 impl Taps {
-    fn at(place: i64, origin: i64, step: f64, len: usize) -> Taps {
-        let u = (((place - origin) as f64 + 0.5) / step - 0.5).clamp(-0.5, len as f64 - 0.5);
+    fn at(place: i64, origin: f64, step: f64, len: usize) -> Taps {
+        let u = ((place as f64 - origin + 0.5) / step - 0.5).clamp(-0.5, len as f64 - 0.5);
         let low = u.floor();
         let t = (u - low) as f32;
         let s = 1.0 - t;
@@ -215,9 +279,10 @@ impl Work<'_> {
         scratch.mask.resize(self.active.width as usize, 1.0);
         if let Some(mask) = self.mask {
             mask.read(self.active.x, y, &mut scratch.mask);
-            if scratch.mask.iter().all(|&m| m == 0.0) {
-                return tally;
-            }
+        }
+        tally.selected = scratch.mask.iter().filter(|&&m| m > 0.0).count() as u64;
+        if tally.selected == 0 {
+            return tally;
         }
         self.line(taps, &mut scratch.line);
         let size = self.format.pixel_bytes();

@@ -74,8 +74,8 @@ fn inverse([a, b, c, d, e, f]: [f64; 6]) -> [[f64; 3]; 3] {
     ]
 }
 
-/// The mean over each pixel's window, cut at the edge.
-fn box_mean(plane: &[f64], width: usize, height: usize, radius: usize) -> Vec<f64> {
+/// The mean over each pixel's window of `2 · radius + 1` pixels a side, cut at the edge.
+pub(super) fn box_mean(plane: &[f64], width: usize, height: usize, radius: usize) -> Vec<f64> {
     let mut across = vec![0.0; plane.len()];
     let mut sums = vec![0.0; width.max(height) + 1];
     for (row, out) in plane.chunks(width).zip(across.chunks_mut(width)) {

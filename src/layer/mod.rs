@@ -7,6 +7,7 @@
 mod change;
 mod color;
 mod composite;
+mod confidence;
 mod fill;
 mod format;
 mod guided;
@@ -18,10 +19,10 @@ mod tally;
 mod view;
 
 pub use change::Change;
-pub use composite::{render, render_in_place};
+pub use composite::{copy_pixels, render, render_in_place, render_reduced};
 pub use patch::Patch;
 pub use pixel::{AlphaState, ChannelOrder, ColorSpace, Format, MaskSamples, SampleType};
 pub use place::Placement;
 pub use rect::Rect;
 pub use tally::Tally;
-pub use view::{LayerView, LayerViewMut, MaskView};
+pub use view::{LayerView, LayerViewMut, MaskView, View};

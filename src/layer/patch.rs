@@ -13,6 +13,7 @@ use super::format::{self, Pixel};
 use super::place::Placement;
 use super::view::{LayerView, MaskView};
 use crate::error::{Code, Error, Result};
+use crate::job::Cancel;
 
 /// The part of a layer around an edit, at the model's size.
 ///
@@ -39,15 +40,27 @@ impl Patch {
         mask: Option<&MaskView<'_>>,
         grids: &[(u32, u32)],
     ) -> Result<Patch> {
+        Patch::read_until(layer, mask, grids, &Cancel::new())
+    }
+
+    /// As [`Patch::read`], given up when `cancel` is raised: polled at every row of the mask and of
+    /// the model's picture.
+    pub fn read_until(
+        layer: &LayerView<'_>,
+        mask: Option<&MaskView<'_>>,
+        grids: &[(u32, u32)],
+        cancel: &Cancel,
+    ) -> Result<Patch> {
         let rect = layer.rect();
         let wanted = match mask {
             None => None,
-            Some(mask) => Some(mask.bounds(&rect).ok_or_else(|| {
+            Some(mask) => Some(mask.bounds(&rect, cancel)?.ok_or_else(|| {
                 Error::new(
                     Code::InvalidMask,
                     "the mask is 0 on every pixel of the layer",
                 )
                 .with_hint("clear the selection, or select a part of this layer")
+                .with_parameter("mask")
             })?),
         };
         let converter = Arc::new(Converter::new(
@@ -55,7 +68,7 @@ impl Patch {
             layer.format().order.is_gray(),
         )?);
         let placement = Placement::choose(rect, wanted, grids, converter)?;
-        let pixels = reduce(layer, &placement);
+        let pixels = reduce(layer, &placement, cancel)?;
         let hash = hash(&pixels, placement.grid);
         Ok(Patch {
             pixels,
@@ -160,7 +173,7 @@ fn unit(v: f32) -> f32 {
     if v > 0.0 { v.min(1.0) } else { 0.0 }
 }
 
-fn reduce(layer: &LayerView<'_>, placement: &Placement) -> Vec<f32> {
+fn reduce(layer: &LayerView<'_>, placement: &Placement, cancel: &Cancel) -> Result<Vec<f32>> {
     let (window, region) = (placement.window, placement.region);
     let (gw, gh) = placement.grid;
     let columns = Axis::new(gw, window.width, region.x - window.x, region.width);
@@ -170,12 +183,13 @@ fn reduce(layer: &LayerView<'_>, placement: &Placement) -> Vec<f32> {
     let left = (region.x - layer.rect().x) as usize * size;
     let width = region.width as usize;
     let scratch = || (vec![[0.0; 4]; width], vec![[0.0; 4]; width]);
-    let lines: Vec<Vec<Pixel>> = rows
+    let lines: Result<Vec<Vec<Pixel>>> = rows
         .0
         .par_iter()
         .map_init(
             scratch,
             |(line, sum): &mut (Vec<Pixel>, Vec<Pixel>), taps| {
+                cancel.check()?;
                 sum.fill([0.0; 4]);
                 for &(row, weight) in taps {
                     let bytes = layer.row(top + row as u32).get(left..).unwrap_or_default();
@@ -200,14 +214,14 @@ fn reduce(layer: &LayerView<'_>, placement: &Placement) -> Vec<f32> {
                     }
                     out
                 });
-                reduced.collect()
+                Ok(reduced.collect())
             },
         )
         .collect();
-    let mut picture = lines.concat();
+    let mut picture = lines?.concat();
     fill_holes(&mut picture, gw as usize, gh as usize);
     let plane = |c: usize| picture.iter().map(move |p| unit(p[c]));
-    plane(0).chain(plane(1)).chain(plane(2)).collect()
+    Ok(plane(0).chain(plane(1)).chain(plane(2)).collect())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Which part of a layer the model sees, and how that part maps onto the model's picture.
 //!
-//! For: geometry. Not for: pixels.
+//! For: geometry, at the layer's own size and at that of a reduced copy. Not for: pixels.
 
 use std::sync::Arc;
 
@@ -62,6 +62,36 @@ impl Placement {
         )
     }
 
+    /// Where the model's picture lies on the layer itself.
+    pub(super) fn geometry(&self) -> Geometry {
+        let (x, y) = self.steps();
+        Geometry {
+            origin: (self.window.x as f64, self.window.y as f64),
+            step: (x, y),
+            extent: self.extent,
+        }
+    }
+
+    /// Where it lies on a copy of the layer in which `small` stands for the layer's `part`; neither
+    /// may be empty.
+    pub(super) fn geometry_on(&self, part: Rect, small: Rect) -> Geometry {
+        let whole = self.geometry();
+        let x = Axis::new((part.x, part.width), (small.x, small.width));
+        let y = Axis::new((part.y, part.height), (small.y, small.height));
+        let (left, right) = x.range(self.extent.x, self.extent.right());
+        let (top, bottom) = y.range(self.extent.y, self.extent.bottom());
+        Geometry {
+            origin: (x.at(whole.origin.0), y.at(whole.origin.1)),
+            step: (whole.step.0 / x.scale, whole.step.1 / y.scale),
+            extent: Rect {
+                x: left,
+                y: top,
+                width: (right - left).clamp(0, i64::from(u32::MAX)) as u32,
+                height: (bottom - top).clamp(0, i64::from(u32::MAX)) as u32,
+            },
+        }
+    }
+
     /// Chooses region, grid and window for an edit of `wanted` (inside `layer`, not empty).
     pub(super) fn choose(
         layer: Rect,
@@ -92,6 +122,47 @@ impl Placement {
             grid,
             converter,
         })
+    }
+}
+
+/// How the model's picture lies on the pixels that a render is given.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Geometry {
+    /// The picture's left and upper edge.
+    pub origin: (f64, f64),
+    /// Pixels per model pixel.
+    pub step: (f64, f64),
+    /// Outside it nothing changes.
+    pub extent: Rect,
+}
+
+/// One axis of a reduced copy.
+struct Axis {
+    /// Layer pixels per pixel of the copy.
+    scale: f64,
+    part: f64,
+    small: f64,
+}
+
+impl Axis {
+    fn new((part, of): (i64, u32), (small, to): (i64, u32)) -> Axis {
+        Axis {
+            scale: f64::from(of) / f64::from(to),
+            part: part as f64,
+            small: small as f64,
+        }
+    }
+
+    /// A place of the layer on the copy.
+    fn at(&self, place: f64) -> f64 {
+        self.small + (place - self.part) / self.scale
+    }
+
+    /// The pixels of the copy that `from..to` of the layer touches.
+    fn range(&self, from: i64, to: i64) -> (i64, i64) {
+        // A hair's breadth, so that rounding adds no pixel where both edges meet.
+        let (from, to) = (self.at(from as f64) + 1e-6, self.at(to as f64) - 1e-6);
+        (from.floor() as i64, to.ceil() as i64)
     }
 }
 

@@ -7,6 +7,9 @@ pub struct Tally {
     pub changed: u64,
     /// Pixels written with their old bytes.
     pub kept: u64,
+    /// Pixels that the edit was allowed to change: above 0 in the mask (all without one) and inside
+    /// the edit's extent. Every changed pixel is one of them.
+    pub selected: u64,
     /// Sum over changed pixels of the largest change of a colour sample, in 0..=1 of full scale.
     pub sum_of_change: f64,
     /// Largest change of a colour sample, in 0..=1 of full scale.
@@ -27,6 +30,7 @@ impl Tally {
         Tally {
             changed: self.changed + other.changed,
             kept: self.kept + other.kept,
+            selected: self.selected + other.selected,
             sum_of_change: self.sum_of_change + other.sum_of_change,
             largest_change: self.largest_change.max(other.largest_change),
         }

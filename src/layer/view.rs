@@ -2,35 +2,36 @@
 //!
 //! For: saying exactly what a buffer holds. Not for: conversion.
 
+use std::ops::Deref;
+
+use rayon::prelude::*;
+
 use super::pixel::{ColorSpace, Format, MaskSamples};
 use super::rect::Rect;
 use crate::error::{Code, Error, Result};
+use crate::job::Cancel;
 use crate::limits::{MAX_COORDINATE, MAX_PIXELS, MAX_SIDE};
 
-/// A read-only view of a host's layer, or of a part of it.
+/// A host's layer, or a part of it: `D` is the borrowed buffer, see [`LayerView`] and
+/// [`LayerViewMut`].
 ///
 /// Row `r` (0 = top) begins at byte `first_row + r * row_stride` of `data`; the bytes between rows
-/// are never read.
+/// are never touched.
 #[derive(Clone, Copy, Debug)]
-pub struct LayerView<'a> {
-    pub(crate) data: &'a [u8],
-    pub(crate) first_row: usize,
-    pub(crate) row_stride: i64,
-    pub(crate) rect: Rect,
-    pub(crate) format: Format,
-    pub(crate) color: ColorSpace<'a>,
+pub struct View<'a, D> {
+    data: D,
+    first_row: usize,
+    row_stride: i64,
+    rect: Rect,
+    format: Format,
+    color: ColorSpace<'a>,
 }
 
-/// A writable view of a host's layer, or of a part of it; laid out as [`LayerView`].
-#[derive(Debug)]
-pub struct LayerViewMut<'a> {
-    pub(crate) data: &'a mut [u8],
-    pub(crate) first_row: usize,
-    pub(crate) row_stride: i64,
-    pub(crate) rect: Rect,
-    pub(crate) format: Format,
-    pub(crate) color: ColorSpace<'a>,
-}
+/// Pixels to read.
+pub type LayerView<'a> = View<'a, &'a [u8]>;
+
+/// Pixels that may be changed.
+pub type LayerViewMut<'a> = View<'a, &'a mut [u8]>;
 
 /// A selection: where the edit acts and how much. Outside its rectangle it is 0.
 #[derive(Clone, Copy, Debug)]
@@ -125,7 +126,7 @@ fn row(data: &[u8], first_row: usize, row_stride: i64, height: u32, bytes: usize
         .unwrap_or(&[])
 }
 
-impl<'a> LayerView<'a> {
+impl<'a, D: Deref<Target = [u8]>> View<'a, D> {
     /// Describes `data` as the pixels of `rect` (in the layer's own coordinates: a whole layer has
     /// its origin at 0, 0; a tile has its place in the layer).
     ///
@@ -133,7 +134,7 @@ impl<'a> LayerView<'a> {
     /// Errors with [`crate::Code::InvalidLayer`] when a row would lie outside `data`, rows overlap,
     /// the size is zero or too large, or `format` contradicts itself.
     pub fn new(
-        data: &'a [u8],
+        data: D,
         first_row: usize,
         row_stride: i64,
         rect: Rect,
@@ -141,16 +142,15 @@ impl<'a> LayerView<'a> {
         color: ColorSpace<'a>,
     ) -> Result<Self> {
         format.check()?;
-        let bytes = format.pixel_bytes();
         check_rows(
             Code::InvalidLayer,
             data.len(),
             first_row,
             row_stride,
             rect,
-            bytes,
+            format.pixel_bytes(),
         )?;
-        Ok(LayerView {
+        Ok(View {
             data,
             first_row,
             row_stride,
@@ -176,10 +176,10 @@ impl<'a> LayerView<'a> {
     }
 
     /// The bytes of row `r` (0 = top), `width × pixel_bytes` of them; empty beyond the last row.
-    pub(crate) fn row(&self, r: u32) -> &'a [u8] {
+    pub(crate) fn row(&self, r: u32) -> &[u8] {
         let bytes = self.rect.width as usize * self.format.pixel_bytes();
         row(
-            self.data,
+            &self.data,
             self.first_row,
             self.row_stride,
             self.rect.height,
@@ -189,55 +189,11 @@ impl<'a> LayerView<'a> {
     }
 }
 
-impl<'a> LayerViewMut<'a> {
-    /// As [`LayerView::new`], for pixels that may be changed.
-    pub fn new(
-        data: &'a mut [u8],
-        first_row: usize,
-        row_stride: i64,
-        rect: Rect,
-        format: Format,
-        color: ColorSpace<'a>,
-    ) -> Result<Self> {
-        format.check()?;
-        let bytes = format.pixel_bytes();
-        check_rows(
-            Code::InvalidLayer,
-            data.len(),
-            first_row,
-            row_stride,
-            rect,
-            bytes,
-        )?;
-        Ok(LayerViewMut {
-            data,
-            first_row,
-            row_stride,
-            rect,
-            format,
-            color,
-        })
-    }
-
-    /// Where these pixels lie in the layer.
-    pub fn rect(&self) -> Rect {
-        self.rect
-    }
-
-    /// What the numbers of a pixel mean.
-    pub fn format(&self) -> Format {
-        self.format
-    }
-
-    /// How numbers become colours.
-    pub fn color(&self) -> ColorSpace<'a> {
-        self.color
-    }
-
+impl LayerViewMut<'_> {
     /// The same pixels, to read.
     pub fn as_view(&self) -> LayerView<'_> {
-        LayerView {
-            data: self.data,
+        View {
+            data: &*self.data,
             first_row: self.first_row,
             row_stride: self.row_stride,
             rect: self.rect,
@@ -358,28 +314,37 @@ impl<'a> MaskView<'a> {
     }
 
     /// The smallest rectangle that holds every sample above 0 inside `within`; `None` when all are 0.
-    pub(crate) fn bounds(&self, within: &Rect) -> Option<Rect> {
+    /// Polls `cancel` at every row.
+    pub(crate) fn bounds(&self, within: &Rect, cancel: &Cancel) -> Result<Option<Rect>> {
         let area = self.rect.intersect(within);
-        let mut line = vec![0.0; area.width as usize];
-        let (mut left, mut right) = (usize::MAX, 0);
-        let (mut top, mut bottom) = (None, 0);
-        for r in 0..area.height {
-            self.read(area.x, area.y + i64::from(r), &mut line);
-            let Some(first) = line.iter().position(|&v| v > 0.0) else {
-                continue;
-            };
-            let last = line.iter().rposition(|&v| v > 0.0).unwrap_or(first);
-            left = left.min(first);
-            right = right.max(last + 1);
-            top = top.or(Some(r));
-            bottom = r + 1;
-        }
-        let top = top?;
-        Some(Rect {
-            x: area.x + left as i64,
-            y: area.y + i64::from(top),
-            width: (right - left) as u32,
-            height: bottom - top,
-        })
+        let line = || vec![0.0; area.width as usize];
+        let rows = (0..i64::from(area.height)).into_par_iter();
+        // Of the rows with a sample above 0: first and last column, first and last row.
+        let found = rows
+            .map_init(line, |line, r| {
+                cancel.check()?;
+                self.read(area.x, area.y + r, line);
+                let first = line.iter().position(|&v| v > 0.0);
+                let last = line.iter().rposition(|&v| v > 0.0);
+                let row = first.zip(last).map(|(l, h)| [l as i64, h as i64, r, r]);
+                Ok::<_, Error>(row)
+            })
+            .try_reduce(
+                || None,
+                |a, b| {
+                    Ok(match (a, b) {
+                        (Some([l, h, t, u]), Some([m, i, v, w])) => {
+                            Some([l.min(m), h.max(i), t.min(v), u.max(w)])
+                        }
+                        (a, b) => a.or(b),
+                    })
+                },
+            )?;
+        Ok(found.map(|[left, right, top, bottom]| Rect {
+            x: area.x + left,
+            y: area.y + top,
+            width: (right - left + 1) as u32,
+            height: (bottom - top + 1) as u32,
+        }))
     }
 }

@@ -46,7 +46,8 @@ pub enum Compositor {
     /// A local affine model of the change, plus the upsampled rest.
     #[default]
     Change,
-    /// The decoded edit itself, upsampled.
+    /// The same, with the decoded edit itself in place of the layer's pixels where content moved or
+    /// appeared.
     Direct,
     /// The upsampled difference of decoded edit and decoded reconstruction.
     Difference,

@@ -26,6 +26,7 @@ Examples:
   semblance edit lake.png -a sunset=0.8 -a fog=0.3 --mask sky.png -o dusk.png
   semblance edit lake.tif -a snow=-1 -o bare.tif
   semblance edit lake.ora --layer background -a night=1 -o night.ora
+  semblance edit lake.ora --source visible -a night=1 -o night.ora
   semblance edit *.jpg -a fog=0.5 -o 'out/{stem}-fog.{ext}'
   semblance edit lake.png --from 'a photo of hills' --to 'a photo of hills, at night' -o night.png
   semblance edit other.png --recipe dusk.png -o other-dusk.png
@@ -34,7 +35,7 @@ Formats (the input's kind is found from its contents, the output's from its name
   PNG         8 and 16 bits, grey or RGB, alpha; profile, EXIF, texts kept; carries the recipe
   JPEG        8 bits; profile, EXIF kept; carries the recipe; copied as it is if nothing changed
   TIFF        8 and 16 bits, half and float; profile, resolution kept; carries the recipe
-  WebP        8 bits; written without loss
+  WebP        8 bits; written without loss; carries the recipe
   OpenRaster  the result is a new layer above the edited one; the other layers are kept as they are
 
 Output names with several inputs: {stem}, {ext}, {name} (both), {dir}, {number} (1, 2, 3 ...).
@@ -73,7 +74,7 @@ Example:
     Attributes(Attributes),
     /// Say what is installed, what is missing and what to do about it; tries a small edit.
     Doctor(Doctor),
-    /// Print the recipe that a picture (PNG, TIFF, JPEG, OpenRaster) or a JSON file carries.
+    /// Print the recipe that a picture (PNG, TIFF, JPEG, WebP, OpenRaster) or a JSON file carries.
     Recipe(RecipeOf),
     /// Print completions for a shell.
     #[command(after_help = "\
@@ -143,6 +144,11 @@ pub struct Making {
     #[arg(long, value_name = "NAME|NUMBER")]
     pub layer: Option<String>,
 
+    /// What of an OpenRaster is edited: one layer, or what is visible of all of them together (its
+    /// edit then becomes the uppermost layer).
+    #[arg(long, value_name = "WHAT", default_value = "layer")]
+    pub source: Source,
+
     /// What float samples without a profile mean.
     #[arg(long, value_name = "SPACE")]
     pub assume: Option<Space>,
@@ -207,10 +213,10 @@ pub struct Edit {
     #[command(flatten)]
     pub speech: Speech,
 
-    /// JPEG quality.
-    #[arg(long, value_name = "Q", default_value_t = 95, help_heading = "Output",
+    /// Quality of a JPEG, 1 to 100; 95 where this is left out.
+    #[arg(long, value_name = "Q", help_heading = "Output",
           value_parser = clap::value_parser!(u8).range(1..=100))]
-    pub quality: u8,
+    pub quality: Option<u8>,
 
     /// Leave pictures alone whose output is there already.
     #[arg(long, help_heading = "Output")]
@@ -313,12 +319,22 @@ pub struct Slider {
     pub strength: f64,
 }
 
+/// What of a document with layers is edited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Source {
+    /// One layer.
+    #[default]
+    Layer,
+    /// The merged picture of all layers that show.
+    Visible,
+}
+
 /// How the change reaches full size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Compositor {
     /// A local model of the change, applied to the picture's own pixels.
     Change,
-    /// The edited picture itself, enlarged: for content that moves or appears.
+    /// The same, with the edited picture itself, enlarged, where content moves or appears.
     Direct,
     /// The enlarged difference.
     Difference,

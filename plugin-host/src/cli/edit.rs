@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::args::Edit;
+use super::args::{Edit, Source};
+use super::explain::Explained;
 use super::session::Session;
 use super::sheet::assume;
 use super::{Ended, complain, mask, pattern, recipe, say, stopped, warn};
@@ -163,6 +164,7 @@ struct Report {
     layer: Option<String>,
     title: String,
     tally: Tally,
+    explained: Explained,
     seconds: f64,
     warnings: Vec<String>,
     recipe: Value,
@@ -174,8 +176,8 @@ impl Report {
         for warning in &self.warnings {
             warn(&format!("{}: {warning}", self.input));
         }
-        let total = (self.tally.changed + self.tally.kept).max(1);
-        let share = self.tally.changed as f64 / total as f64;
+        let Explained { inside, outside } = &self.explained;
+        let share = |part: u64, of: u64| 100.0 * part as f64 / of.max(1) as f64;
         if json {
             let line = json!({
                 "ok": true,
@@ -188,18 +190,28 @@ impl Report {
                 "kept": self.tally.kept,
                 "mean_change": self.tally.mean_change,
                 "largest_change": self.tally.largest_change,
+                "inside": self.explained.inside.json(),
+                "outside": self.explained.outside.json(),
                 "warnings": self.warnings,
                 "recipe": self.recipe,
                 "report": self.report,
             });
             say(&line.to_string());
         } else {
+            let changed = match outside.pixels {
+                0 => format!(
+                    "{:.1} % of the pixels changed",
+                    share(inside.changed, inside.pixels)
+                ),
+                pixels => format!(
+                    "{:.1} % of the pixels inside the mask changed, {} of {pixels} outside",
+                    share(inside.changed, inside.pixels),
+                    outside.changed
+                ),
+            };
             say(&format!(
-                "{}: {}; {:.1} % of the pixels changed, {:.1} s",
-                self.output,
-                self.title,
-                share * 100.0,
-                self.seconds
+                "{}: {}; {changed}, {:.1} s",
+                self.output, self.title, self.seconds
             ));
         }
     }
@@ -250,6 +262,20 @@ fn one(
             };
             (done, None, bytes)
         }
+        Document::Layers(mut layers) if edit.making.source == Source::Visible => {
+            let picture = layers.visible().map_err(refused)?;
+            let (done, edited) =
+                Done::new(session, edit, prepared, &picture, layers.size(), (0, 0))?;
+            layers
+                .insert_on_top(&edited, &title, &done.recipe)
+                .map_err(refused)?;
+            let bytes = match kind {
+                Kind::Ora => layers.encode().map_err(refused)?,
+                _ => encoded(&edited, kind, encoding, output, &mut warnings)?,
+            };
+            warnings.append(&mut layers.warnings);
+            (done, None, bytes)
+        }
         Document::Layers(mut layers) => {
             let below = layers
                 .layer(edit.making.layer.as_deref())
@@ -282,6 +308,7 @@ fn one(
         layer,
         title,
         tally: done.tally,
+        explained: done.explained,
         seconds: start.elapsed().as_secs_f64(),
         warnings,
         recipe: done.recipe,
@@ -306,6 +333,7 @@ fn encoded(
 /// What an edit of one layer gave.
 struct Done {
     tally: Tally,
+    explained: Explained,
     recipe: Value,
     report: Value,
     warnings: Vec<String>,
@@ -321,6 +349,7 @@ impl Done {
         canvas: (u32, u32),
         offset: (i64, i64),
     ) -> Result<(Done, Picture)> {
+        // The only copy: the edit is made in it, and compared with the picture afterwards.
         let mut layer = picture.pixels.clone();
         assume(&mut layer, edit.making.assume);
         let size = (layer.width, layer.height);
@@ -329,18 +358,23 @@ impl Done {
             _ => None,
         };
         let outcome: Outcome = session.edit(&layer, mask.as_ref(), &prepared.recipe)?;
-        let (pixels, tally) = outcome.render(&layer, mask.as_ref())?;
+        let tally = outcome.render(&mut layer, mask.as_ref())?;
+        let explained = Explained::new(&picture.pixels, &layer, mask.as_ref());
+        explained.check()?;
         let (recipe, report) = (outcome.recipe()?, outcome.report()?);
         let mut warnings = picture.warnings.clone();
         warnings.extend(warnings_in(&report));
         let mut edited = Picture {
-            pixels,
-            ..picture.clone()
+            kind: picture.kind,
+            pixels: layer,
+            metadata: picture.metadata.clone(),
+            warnings: picture.warnings.clone(),
         };
         edited.set_recipe(&recipe);
         Ok((
             Done {
                 tally,
+                explained,
                 recipe,
                 report,
                 warnings,

@@ -258,10 +258,11 @@ fn trial(session: &Session, attribute: Option<&str>) -> Result<String> {
         }
     };
     let outcome = session.edit(&layer, None, &recipe(1.0))?;
-    let (_, tally) = outcome.render(&layer, None)?;
+    let tally = outcome.render(&mut layer.clone(), None)?;
     let seconds = start.elapsed().as_secs_f64();
     let outcome = session.edit(&layer, None, &recipe(0.0))?;
-    let (same, _) = outcome.render(&layer, None)?;
+    let mut same = layer.clone();
+    outcome.render(&mut same, None)?;
     if same != layer {
         return Err(
             Failure::library("the trial edit at strength 0 changed the picture")

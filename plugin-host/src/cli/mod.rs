@@ -4,6 +4,7 @@
 
 mod args;
 mod edit;
+mod explain;
 mod info;
 mod mask;
 mod pattern;

@@ -6,7 +6,7 @@ use std::path::Path;
 use image::{Rgb, RgbImage, imageops};
 use serde_json::json;
 
-use super::args::{Sheet, Space};
+use super::args::{Sheet, Source, Space};
 use super::session::Session;
 use super::{mask, pattern, recipe, text};
 use crate::document::{self, Document, Encoding, Kind, Metadata, Picture, atomic};
@@ -41,13 +41,19 @@ pub(super) fn run(sheet: &Sheet) -> Result<()> {
             let canvas = (picture.pixels.width, picture.pixels.height);
             (*picture, canvas, (0, 0))
         }
-        Document::Layers(layers) => {
+        Document::Layers(mut layers) => {
             let failure = |what: String| Failure::invalid_file(&sheet.input, what);
-            let layer = layers
-                .layer(making.layer.as_deref())
-                .map_err(|(what, hint)| failure(what).hint(hint))?;
-            let picture = layers.picture(layer).map_err(failure)?;
-            (picture, layers.size(), (layer.x, layer.y))
+            if making.source == Source::Visible {
+                let picture = layers.visible().map_err(failure)?;
+                let canvas = layers.size();
+                (picture, canvas, (0, 0))
+            } else {
+                let layer = layers
+                    .layer(making.layer.as_deref())
+                    .map_err(|(what, hint)| failure(what).hint(hint))?;
+                let picture = layers.picture(layer).map_err(failure)?;
+                (picture, layers.size(), (layer.x, layer.y))
+            }
         }
     };
     let mut warnings = picture.warnings;
@@ -64,7 +70,8 @@ pub(super) fn run(sheet: &Sheet) -> Result<()> {
         let label = format!("{} {}", stem(&slider.name), slider.strength);
         session.reporter.begin(&label, at + 1, recipes.len());
         let outcome = session.edit(&layer, mask.as_ref(), recipe)?;
-        let (edited, _) = outcome.render(&layer, mask.as_ref())?;
+        let mut edited = layer.clone();
+        outcome.render(&mut edited, mask.as_ref())?;
         cells.push((label, shrunk(&edited, sheet.size)));
         for warning in super::edit::warnings_in(&outcome.report()?) {
             if !warnings.contains(&warning) {

@@ -128,17 +128,14 @@ pub enum Document {
 }
 
 /// How files are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Encoding {
-    /// JPEG quality, 1..=100.
-    pub quality: u8,
+    /// Quality of a JPEG, 1..=100; 95 where it is left out.
+    pub quality: Option<u8>,
 }
 
-impl Default for Encoding {
-    fn default() -> Self {
-        Encoding { quality: 95 }
-    }
-}
+/// Quality of a JPEG where nobody says another.
+const JPEG_QUALITY: u8 = 95;
 
 /// Reads a regular file within the limits.
 pub fn read_file(path: &Path) -> Result<Vec<u8>> {
@@ -237,7 +234,10 @@ impl Picture {
         let pixels = self.fitted(kind, &mut warnings)?;
         let bytes = match kind {
             Kind::Png => png::encode(&pixels, &self.metadata),
-            Kind::Jpeg => jpeg::encode(&pixels, &self.metadata, encoding.quality),
+            Kind::Jpeg => {
+                let quality = encoding.quality.unwrap_or(JPEG_QUALITY);
+                jpeg::encode(&pixels, &self.metadata, quality)
+            }
             Kind::Tiff => tiff::encode(&pixels, &self.metadata),
             Kind::Webp => webp::encode(&pixels, &self.metadata),
             Kind::Ora => ora::OpenRaster::of_picture(self, "background").and_then(|mut layers| {
@@ -254,8 +254,8 @@ impl Picture {
         if kind == Kind::Tiff && self.kind != Kind::Tiff && self.metadata.exif.is_some() {
             warnings.push("EXIF is not carried over into a TIFF".to_owned());
         }
-        if kind == Kind::Webp && self.metadata.xmp.is_some() {
-            warnings.push("a WebP is written without XMP, and so without the recipe".to_owned());
+        if kind == Kind::Webp && encoding.quality.is_some() {
+            warnings.push("a WebP is written without loss: --quality is for JPEG".to_owned());
         }
         Ok((bytes, warnings))
     }

@@ -26,7 +26,7 @@ int main(void) {
   F(semblance_job_state, fraction)
   S(semblance_tally)
   F(semblance_tally, struct_size) F(semblance_tally, largest_change) F(semblance_tally, changed)
-  F(semblance_tally, kept) F(semblance_tally, sum_of_change)
+  F(semblance_tally, kept) F(semblance_tally, sum_of_change) F(semblance_tally, selected)
   S(semblance_log_entry)
   F(semblance_log_entry, struct_size) F(semblance_log_entry, level) F(semblance_log_entry, time_us)
   F(semblance_log_entry, lost) F(semblance_log_entry, text)
@@ -41,6 +41,6 @@ int main(void) {
   F(semblance_api, job_cancel) F(semblance_api, job_take) F(semblance_api, job_free)
   F(semblance_api, result_extent) F(semblance_api, result_input_needed)
   F(semblance_api, result_render) F(semblance_api, result_recipe) F(semblance_api, result_report)
-  F(semblance_api, result_free) F(semblance_api, edit)
+  F(semblance_api, result_free) F(semblance_api, edit) F(semblance_api, result_render_reduced)
   return 0;
 }

@@ -173,10 +173,7 @@ impl OpenRaster {
         name: &str,
         recipe: &Value,
     ) -> Result<(), String> {
-        let src = (1..=limits::ARCHIVE_ENTRIES)
-            .map(|number| format!("data/semblance-{number}.png"))
-            .find(|src| !self.has_entry(src))
-            .ok_or("too many layers")?;
+        let src = self.free_name()?;
         let shows_through =
             below.opacity < 1.0 || below.mode != merge::Mode::NORMAL || !picture.pixels.is_opaque();
         self.stack = self
@@ -188,10 +185,52 @@ impl OpenRaster {
                 below.name
             ));
         }
+        self.add(src, picture, recipe)
+    }
+
+    /// An entry for a new layer.
+    fn free_name(&self) -> Result<String, String> {
+        (1..=limits::ARCHIVE_ENTRIES)
+            .map(|number| format!("data/semblance-{number}.png"))
+            .find(|src| !self.has_entry(src))
+            .ok_or_else(|| "too many layers".to_owned())
+    }
+
+    /// Adds what a layer of the stack shows, and the recipe that made it.
+    fn add(&mut self, src: String, picture: &Picture, recipe: &Value) -> Result<(), String> {
         self.entries.insert(src, encode_layer(picture)?);
         let text = serde_json::to_vec_pretty(recipe).map_err(|error| error.to_string())?;
         self.entries.insert(RECIPE.to_owned(), text);
         self.refresh()
+    }
+
+    fn warn_all(&mut self, warnings: Vec<String>) {
+        for warning in warnings {
+            if !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
+            }
+        }
+    }
+
+    /// What the visible layers show together: 8 bits, straight alpha, canvas size. Merged anew,
+    /// whatever the file's own merged picture says.
+    pub fn visible(&mut self) -> Result<Picture, String> {
+        let merged = merge::merge(self)?;
+        self.warn_all(merged.warnings);
+        Ok(plain(merged.pixels))
+    }
+
+    /// Puts `picture` as the uppermost layer, called `name`, at the canvas' origin, and makes merged
+    /// picture and thumbnail anew.
+    pub fn insert_on_top(
+        &mut self,
+        picture: &Picture,
+        name: &str,
+        recipe: &Value,
+    ) -> Result<(), String> {
+        let src = self.free_name()?;
+        self.stack = self.stack.with_layer_on_top(name, &src)?;
+        self.add(src, picture, recipe)
     }
 
     /// The merged picture: 8 bits, straight alpha.
@@ -250,18 +289,8 @@ impl OpenRaster {
     /// Makes `mergedimage.png` and the thumbnail from the stack, as a document must have them.
     pub fn refresh(&mut self) -> Result<(), String> {
         let merged = merge::merge(self)?;
-        for warning in merged.warnings {
-            if !self.warnings.contains(&warning) {
-                self.warnings.push(warning);
-            }
-        }
+        self.warn_all(merged.warnings);
         let thumbnail = thumbnail(&merged.pixels)?;
-        let plain = |pixels: Pixels| Picture {
-            kind: Kind::Png,
-            pixels,
-            metadata: super::Metadata::default(),
-            warnings: Vec::new(),
-        };
         let merged = encode_layer(&plain(merged.pixels))?;
         self.entries.insert(MERGED.to_owned(), merged);
         let thumbnail = encode_layer(&plain(thumbnail))?;
@@ -292,6 +321,16 @@ impl OpenRaster {
     /// The nodes of the stack, uppermost first.
     fn nodes(&self) -> &[Node] {
         &self.stack.nodes
+    }
+}
+
+/// A picture that is nothing but its pixels.
+fn plain(pixels: Pixels) -> Picture {
+    Picture {
+        kind: Kind::Png,
+        pixels,
+        metadata: super::Metadata::default(),
+        warnings: Vec::new(),
     }
 }
 

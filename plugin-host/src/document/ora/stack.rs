@@ -71,6 +71,8 @@ pub struct Stack {
     pub height: u32,
     /// Uppermost first.
     pub nodes: Vec<Node>,
+    /// Where the outermost stack's first layer stands in the text; none where it is an empty tag.
+    top: Option<usize>,
 }
 
 impl Stack {
@@ -80,6 +82,7 @@ impl Stack {
         let mut reader = Reader::from_str(&xml);
         let mut size = None;
         let mut root = None;
+        let mut top = None;
         let mut open: Vec<Group> = Vec::new();
         let mut count = 0;
         loop {
@@ -126,6 +129,9 @@ impl Stack {
                                 limits::GROUP_DEPTH
                             )));
                         }
+                        if open.is_empty() && root.is_none() && !empty {
+                            top = Some(position(&reader));
+                        }
                         open.push(group(tag).map_err(bad)?);
                         if empty {
                             close(&mut open, &mut root);
@@ -143,6 +149,7 @@ impl Stack {
             width,
             height,
             nodes,
+            top,
         })
     }
 
@@ -190,6 +197,25 @@ impl Stack {
             xml.replace_range(below.tag.clone(), &hidden(tag)?);
         }
         xml.insert_str(below.tag.start, &new);
+        Stack::parse(xml)
+    }
+}
+
+impl Stack {
+    /// The stack with a layer spliced in above all others, at the canvas' origin.
+    pub fn with_layer_on_top(&self, name: &str, src: &str) -> Result<Stack, String> {
+        let top = self
+            .top
+            .ok_or("stack.xml: its outermost <stack/> is empty")?;
+        let mut xml = self.xml.clone();
+        xml.insert_str(
+            top,
+            &format!(
+                "\n<layer name=\"{}\" src=\"{}\" x=\"0\" y=\"0\"/>",
+                escape(name),
+                escape(src)
+            ),
+        );
         Stack::parse(xml)
     }
 }
@@ -347,6 +373,18 @@ mod tests {
             .with_layer_above(&open, "n", "data/3.png", true)
             .unwrap();
         assert!(!new.layers()[2].visible);
+    }
+
+    #[test]
+    fn a_layer_on_top_stands_before_all_others() {
+        let stack = Stack::parse(XML.to_owned()).unwrap();
+        let new = stack.with_layer_on_top("a<b", "data/3.png").unwrap();
+        assert_eq!(new.layers()[0].name, "a<b");
+        assert_eq!((new.layers()[0].x, new.layers().len()), (0, 3));
+        let line = "\n<layer name=\"a&lt;b\" src=\"data/3.png\" x=\"0\" y=\"0\"/>";
+        assert_eq!(new.xml.replace(line, ""), XML);
+        let empty = Stack::parse("<image w='4' h='3'><stack/></image>".to_owned()).unwrap();
+        assert!(empty.with_layer_on_top("a", "b").is_err());
     }
 
     #[test]
