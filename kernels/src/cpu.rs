@@ -58,20 +58,41 @@ impl CpuPath {
         best()
     }
 
-    /// The path to take: [`CpuPath::best`], or what [`VARIABLE`] asks for.
+    /// The strongest path that kernels are written for and this CPU can take.
+    pub fn usable() -> CpuPath {
+        best().min(NEWEST)
+    }
+
+    /// The path to take where nobody asks for one: exact f32 on the widest vectors. bf16 operands
+    /// round and so are taken only when asked for; where they would be worth it is recorded in
+    /// `LIMITS.md`, measured by family of CPU.
+    pub fn recommended() -> CpuPath {
+        best().min(CpuPath::Avx512)
+    }
+
+    /// The path to take: [`CpuPath::recommended`], or what [`VARIABLE`] asks for.
     ///
-    /// Errors when the variable holds no path's name or one that this CPU lacks.
+    /// Errors when the variable holds no path's name, one that this CPU lacks, or one that no
+    /// kernel is written for.
     pub fn detect() -> Result<CpuPath, CpuError> {
         match std::env::var_os(VARIABLE) {
-            None => Ok(best()),
-            Some(asked) => choose(&asked.to_string_lossy(), best()),
+            None => Ok(CpuPath::recommended()),
+            Some(asked) => choose(&asked.to_string_lossy(), CpuPath::usable()),
         }
+    }
+
+    /// Itself, where kernels can take it on this CPU.
+    pub fn check(self) -> Result<CpuPath, CpuError> {
+        choose(self.name(), CpuPath::usable())
     }
 }
 
+/// The strongest path that kernels are written for.
+const NEWEST: CpuPath = CpuPath::Avx512Bf16;
+
 fn choose(asked: &str, best: CpuPath) -> Result<CpuPath, CpuError> {
     if asked.is_empty() || asked == "auto" {
-        return Ok(best);
+        return Ok(best.min(CpuPath::recommended()));
     }
     CpuPath::ALL
         .into_iter()
@@ -141,7 +162,7 @@ impl fmt::Display for CpuError {
             "{VARIABLE} = {}: this CPU can take {} (unset it for {})",
             self.asked.escape_debug(),
             names.join(", "),
-            self.best,
+            self.best.min(CpuPath::Avx512),
         )
     }
 }
@@ -165,7 +186,10 @@ mod tests {
         for path in CpuPath::ALL {
             assert_eq!(choose(path.name(), CpuPath::Amx), Ok(path));
         }
-        assert_eq!(choose("auto", CpuPath::Avx512), Ok(CpuPath::Avx512));
+        assert_eq!(
+            choose("auto", CpuPath::usable()),
+            Ok(CpuPath::recommended())
+        );
     }
 
     #[test]

@@ -1,11 +1,38 @@
-//! What the engine needs of the CPU itself: which instructions there are, and in which mode it
-//! computes.
+//! The numeric kernels and what they need of the CPU: which instructions there are, and in which
+//! mode it computes.
 //!
-//! For: the project's only numeric `unsafe`, behind safe functions. Not for: anything that knows of
-//! models, layers or hosts.
+//! For: the project's only numeric `unsafe`, behind functions that check every length. Not for:
+//! anything that knows of models, layers or hosts.
+//!
+//! Values are `f32` slices that lie as `n × h × w × c`. A [`Cpu`] says which instructions to take;
+//! weights are packed for it once ([`Weights`], [`Conv`]). Work is shared out in the rayon pool of
+//! the caller; how it is shared out changes no bit of a result.
 
 pub mod cpu;
 pub mod fpcontrol;
 
+mod attention;
+mod conv;
+mod error;
+mod isa;
+mod linear;
+mod math;
+mod memory;
+mod norm;
+mod pack;
+mod product;
+mod slices;
+
+pub use attention::{Heads, Mask, attention};
+pub use conv::{Conv, Size, Window};
 pub use cpu::{CpuError, CpuPath};
+pub use error::{KernelError, Result};
 pub use fpcontrol::FpScope;
+pub use isa::{Cpu, Precision};
+pub use linear::linear;
+pub use math::Act;
+pub use memory::{Arena, Buffer, Pooled};
+pub use norm::{Affine, group_norm, layer_norm, rms_norm};
+pub use pack::Weights;
+pub use product::{Finish, Plus};
+pub use slices::{activate, combine, concat, softmax, upsample};

@@ -1,0 +1,308 @@
+//! Convolution of maps that lie as `n × h × w × c`.
+//!
+//! For: any square kernel, stride and padding, as a product whose rows are windows: a pointer for
+//! each place of the kernel, to a row of zeros outside the map. Not for: groups and dilation, which
+//! none of our networks has.
+
+use crate::error::{Result, mismatch};
+use crate::isa::{Cpu, Precision};
+use crate::linear::{check, linear};
+use crate::memory::Buffer;
+use crate::pack::{Plain, Weights};
+use crate::product::{Finish, Rows, product, rounded};
+
+/// The size of a value: samples, rows, columns, channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Samples.
+    pub n: usize,
+    /// Rows.
+    pub h: usize,
+    /// Columns.
+    pub w: usize,
+    /// Channels.
+    pub c: usize,
+}
+
+impl Size {
+    /// How many numbers, if that is a number.
+    pub fn len(&self) -> Option<usize> {
+        self.positions()?.checked_mul(self.c)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == Some(0)
+    }
+
+    fn positions(&self) -> Option<usize> {
+        self.n.checked_mul(self.h)?.checked_mul(self.w)
+    }
+}
+
+/// Below so many channels windows are gathered: a pointer would lead to too little.
+const GATHER_BELOW: usize = 8;
+
+/// A convolution's shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Height and width of the kernel.
+    pub size: usize,
+    /// Distance between neighbouring windows.
+    pub stride: usize,
+    /// Zeros before (top, left) and after (bottom, right).
+    pub padding: (usize, usize),
+}
+
+impl Window {
+    /// Output rows (or columns) of `length` input ones; `None` when the kernel does not fit.
+    pub fn output(&self, length: usize) -> Option<usize> {
+        let padded = length
+            .checked_add(self.padding.0)?
+            .checked_add(self.padding.1)?;
+        Some(padded.checked_sub(self.size)?.checked_div(self.stride)? + 1)
+    }
+}
+
+/// A convolution's frozen weights, packed for one path.
+#[derive(Debug)]
+pub struct Conv {
+    weights: Weights,
+    inputs: usize,
+    window: Window,
+    gathers: bool,
+    zeros: Buffer,
+}
+
+impl Conv {
+    /// `kernel` is `outputs × inputs × size × size`, `bias` one per output.
+    ///
+    /// Errors when lengths do not fit or a side is 0.
+    pub fn new(
+        cpu: Cpu,
+        kernel: &[f32],
+        bias: &[f32],
+        inputs: usize,
+        outputs: usize,
+        window: Window,
+    ) -> Result<Conv> {
+        let area = window.size * window.size;
+        let len = inputs
+            .checked_mul(area)
+            .and_then(|l| l.checked_mul(outputs));
+        if len != Some(kernel.len()) || kernel.is_empty() || bias.len() != outputs {
+            let what = format!(
+                "{} weights and {} biases for {inputs} → {outputs}, kernel {}",
+                kernel.len(),
+                bias.len(),
+                window.size
+            );
+            return Err(mismatch("conv", what));
+        }
+        if window.stride == 0 {
+            return Err(mismatch("conv", "stride 0"));
+        }
+        let number = |o: usize, tap: usize, i: usize| {
+            let at = (o * inputs + i) * area + tap;
+            kernel.get(at).copied().unwrap_or_default()
+        };
+        let gathers = inputs < GATHER_BELOW && area > 1;
+        let weights = if gathers {
+            let plain = Plain {
+                taps: 1,
+                inputs: inputs * area,
+                outputs,
+                gated: false,
+                at: |o: usize, _, k: usize| number(o, k / inputs, k % inputs),
+            };
+            Weights::pack(cpu, &plain, Some(bias))?
+        } else {
+            let plain = Plain {
+                taps: area,
+                inputs,
+                outputs,
+                gated: false,
+                at: number,
+            };
+            Weights::pack(cpu, &plain, Some(bias))?
+        };
+        Ok(Conv {
+            zeros: Buffer::zeros(weights.padded)?,
+            weights,
+            inputs,
+            window,
+            gathers,
+        })
+    }
+
+    /// The size of the result for an input of size `from`; `None` when it does not fit.
+    pub fn output(&self, from: Size) -> Option<Size> {
+        (from.c == self.inputs).then_some(Size {
+            n: from.n,
+            h: self.window.output(from.h)?,
+            w: self.window.output(from.w)?,
+            c: self.weights.outputs(),
+        })
+    }
+
+    /// Bytes of packed weights.
+    pub fn bytes(&self) -> usize {
+        self.weights.bytes()
+    }
+
+    /// Convolves `x` of size `from` into `out` of size [`Conv::output`].
+    ///
+    /// Errors when sizes do not fit.
+    pub fn run(&self, x: &[f32], from: Size, finish: Finish<'_>, out: &mut [f32]) -> Result<()> {
+        let to = self.output(from).filter(|to| {
+            from.len() == Some(x.len()) && to.len() == Some(out.len()) && !x.is_empty()
+        });
+        let Some(to) = to else {
+            let what = format!(
+                "{from:?} into {} inputs, kernel {}, {} numbers out",
+                self.inputs,
+                self.window.size,
+                out.len()
+            );
+            return Err(mismatch("conv", what));
+        };
+        let w = &self.weights;
+        if self.window.size == 1 && self.window.stride == 1 && self.window.padding == (0, 0) {
+            return linear(x, from.n, w, finish, out);
+        }
+        check(&finish, to.n, to.c, out.len())?;
+        let per_sample = to.h * to.w;
+        let rows = to.n * per_sample;
+        let windows = |at: *const u8| Windows {
+            conv: self,
+            x,
+            at,
+            from,
+            to,
+        };
+        match (w.precision, self.gathers) {
+            (Precision::F32, _) | (_, true) => {
+                let windows = windows(x.as_ptr().cast());
+                product(&windows, rows, w, finish, per_sample, out)
+            }
+            (Precision::Bf16, false) => rounded(w.cpu, x, from.c, w.padded, |at| {
+                product(&windows(at), rows, w, finish, per_sample, out)
+            }),
+        }
+    }
+}
+
+/// The windows of a map.
+struct Windows<'a> {
+    conv: &'a Conv,
+    x: &'a [f32],
+    /// The map's numbers in the weights' precision, every position padded.
+    at: *const u8,
+    from: Size,
+    to: Size,
+}
+
+// SAFETY: it only reads what its maker borrows.
+unsafe impl Sync for Windows<'_> {}
+
+impl Windows<'_> {
+    /// Calls `f(tap, place)` for the window of output row `row`: the input position that each place
+    /// of the kernel lies on, `None` outside the map.
+    #[inline(always)]
+    fn places(&self, row: usize, mut f: impl FnMut(usize, Option<usize>)) {
+        let Window {
+            size,
+            stride,
+            padding,
+        } = self.conv.window;
+        let per_sample = self.to.h * self.to.w;
+        let (n, rest) = (row / per_sample, row % per_sample);
+        let (y, x) = (rest / self.to.w * stride, rest % self.to.w * stride);
+        for dy in 0..size {
+            let line = (y + dy).checked_sub(padding.0).filter(|l| *l < self.from.h);
+            let line = line.map(|l| (n * self.from.h + l) * self.from.w);
+            for dx in 0..size {
+                let column = (x + dx).checked_sub(padding.0);
+                let column = column.filter(|c| *c < self.from.w);
+                let place = line.and_then(|l| Some(l + column?));
+                f(dy * size + dx, place);
+            }
+        }
+    }
+
+    /// Gathers rows into `scratch`, which then holds them as a linear layer's inputs.
+    #[inline(always)]
+    fn gather(
+        &self,
+        first: usize,
+        count: usize,
+        scratch: &mut [f32],
+        put: &mut impl FnMut(usize, usize, *const u8),
+    ) {
+        let w = &self.conv.weights;
+        let c = self.from.c;
+        let bf16 = w.precision == Precision::Bf16;
+        let bytes = w.padded * w.precision.bytes();
+        for (i, to) in scratch.chunks_exact_mut(w.padded).take(count).enumerate() {
+            to.fill(0.0);
+            self.places(first + i, |tap, place| {
+                let Some(place) = place else { return };
+                let from = self.x.get(place * c..(place + 1) * c).unwrap_or_default();
+                let to = to.get_mut(tap * c..(tap + 1) * c).unwrap_or_default();
+                for (to, from) in to.iter_mut().zip(from) {
+                    *to = *from;
+                }
+            });
+            if bf16 {
+                // In place: a pair is written where its first half was, or before.
+                for k in 0..w.padded / 2 {
+                    let half = |k: usize| {
+                        let x = to.get(k).copied().unwrap_or_default();
+                        u32::from(crate::pack::to_bf16(x))
+                    };
+                    let pair = half(2 * k) | half(2 * k + 1) << 16;
+                    if let Some(to) = to.get_mut(k) {
+                        *to = f32::from_bits(pair);
+                    }
+                }
+            }
+            debug_assert!(bytes <= 4 * w.padded);
+            put(i, 0, to.as_ptr().cast());
+        }
+    }
+}
+
+impl Rows for Windows<'_> {
+    fn scratch(&self, rows: usize) -> usize {
+        match self.conv.gathers {
+            true => rows * self.conv.weights.padded,
+            false => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn find(
+        &self,
+        first: usize,
+        count: usize,
+        scratch: &mut [f32],
+        put: &mut impl FnMut(usize, usize, *const u8),
+    ) {
+        if self.conv.gathers {
+            return self.gather(first, count, scratch, put);
+        }
+        let w = &self.conv.weights;
+        let bytes = w.padded * w.precision.bytes();
+        let zeros = self.conv.zeros.as_ptr().cast::<u8>();
+        for i in 0..count {
+            self.places(first + i, |tap, place| {
+                let at = match place {
+                    // SAFETY: a position inside the map, `bytes` each.
+                    Some(place) => unsafe { self.at.add(place * bytes) },
+                    None => zeros,
+                };
+                put(i, tap, at);
+            });
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! One text of a kernel, compiled for several sets of instructions.
+//!
+//! For: [`Cpu`], the proof that a path can be taken here, and [`Task`], work that is compiled once a
+//! path. Plain loops inside a task are vectorised by the compiler for that path; only the tile of a
+//! matrix product ([`Micro`]) is spelled out. Not for: choosing the path ([`CpuPath::detect`]).
+
+use crate::cpu::{CpuError, CpuPath};
+
+/// A path that this CPU has: what every kernel asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cpu(CpuPath);
+
+impl Cpu {
+    /// The path `path`; errors when this CPU lacks it or no kernel is written for it.
+    pub fn new(path: CpuPath) -> Result<Cpu, CpuError> {
+        path.check().map(Cpu)
+    }
+
+    /// The recommended path of this CPU, or what the environment asks for ([`crate::cpu::VARIABLE`]).
+    pub fn detect() -> Result<Cpu, CpuError> {
+        CpuPath::detect().map(Cpu)
+    }
+
+    /// The path.
+    pub fn path(self) -> CpuPath {
+        self.0
+    }
+
+    /// Runs `task` with f32 operands.
+    pub(crate) fn run<T: Task>(self, task: T) -> T::Out {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            CpuPath::Avx512 | CpuPath::Avx512Bf16 => {
+                // SAFETY: `Cpu` is made only of a path that this CPU has.
+                unsafe { x86::with_avx512(task) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            CpuPath::Avx2 => {
+                // SAFETY: as above.
+                unsafe { x86::with_avx2(task) }
+            }
+            _ => task.run::<Portable>(),
+        }
+    }
+
+    /// Runs `task` with operands of the given precision; bf16 exists on [`CpuPath::Avx512Bf16`].
+    pub(crate) fn run_at<T: Task>(self, precision: Precision, task: T) -> T::Out {
+        match (self.0, precision) {
+            #[cfg(target_arch = "x86_64")]
+            (CpuPath::Avx512Bf16, Precision::Bf16) => {
+                // SAFETY: `Cpu` is made only of a path that this CPU has.
+                unsafe { x86::with_bf16(task) }
+            }
+            _ => self.run(task),
+        }
+    }
+
+    /// The precision of the operands of matrix products on this path; sums are f32 everywhere.
+    pub fn precision(self) -> Precision {
+        match self.0 {
+            CpuPath::Avx512Bf16 => Precision::Bf16,
+            _ => Precision::F32,
+        }
+    }
+
+    /// Numbers in one vector, rows in one tile and inputs taken at once at `precision`.
+    pub(crate) fn geometry(self, precision: Precision) -> Geometry {
+        struct Ask;
+        impl Task for Ask {
+            type Out = Geometry;
+            #[inline(always)]
+            fn run<M: Micro>(self) -> Geometry {
+                Geometry {
+                    lanes: M::LANES,
+                    rows: M::ROWS,
+                    step: M::STEP,
+                }
+            }
+        }
+        self.run_at(precision, Ask)
+    }
+}
+
+/// What the operands of a matrix product are rounded to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// Not at all.
+    F32,
+    /// To bfloat16: 8 bits of mantissa.
+    Bf16,
+}
+
+impl Precision {
+    /// Bytes of one number.
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Precision::F32 => 4,
+            Precision::Bf16 => 2,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Geometry {
+    pub lanes: usize,
+    pub rows: usize,
+    pub step: usize,
+}
+
+/// Work that is compiled once for each path. `run` must be `#[inline(always)]`, and so must what it
+/// calls on its hot way, or it is compiled for the plainest CPU.
+pub(crate) trait Task {
+    type Out;
+    fn run<M: Micro>(self) -> Self::Out;
+}
+
+/// The operands of one tile: `rows` pointers a tap, to `steps` numbers each.
+#[derive(Clone, Copy)]
+pub(crate) struct Tile {
+    /// `taps` times as many pointers as the tile has rows.
+    pub rows: *const *const u8,
+    pub taps: usize,
+    /// Bytes to skip at each pointer.
+    pub skip: usize,
+    /// Steps at each pointer, [`Micro::STEP`] numbers each.
+    pub steps: usize,
+    /// `taps · steps` vectors-of-columns, packed.
+    pub b: *const u8,
+    /// The sums, a row every `stride` numbers.
+    pub out: *mut f32,
+    pub stride: usize,
+    /// Begin at zero rather than with what `out` holds.
+    pub fresh: bool,
+}
+
+/// What differs between the paths.
+pub(crate) trait Micro {
+    /// f32 numbers in a vector.
+    const LANES: usize;
+    /// Most rows in a tile.
+    const ROWS: usize;
+    /// Numbers of an input row taken at once.
+    const STEP: usize;
+
+    /// a · b + c, in one rounding where the path can.
+    fn fma(a: f32, b: f32, c: f32) -> f32;
+
+    /// `R` rows by `V` vectors of columns of a product, the inputs added in order.
+    ///
+    /// # Safety
+    /// The CPU has the path; every pointer of `t` may be read (`out`: written) as [`Tile`] says.
+    unsafe fn tile<const R: usize, const V: usize>(t: Tile);
+}
+
+/// [`Micro::tile`] by numbers known at run time; `rows` in 1..=ROWS, `vectors` 1 or 2.
+///
+/// # Safety
+/// As [`Micro::tile`].
+#[inline(always)]
+pub(crate) unsafe fn tile<M: Micro>(rows: usize, vectors: usize, t: Tile) {
+    macro_rules! by_rows {
+        ($($r:literal)*) => {
+            match (rows, vectors) {
+                // SAFETY: the caller's promise.
+                $( ($r, 1) if $r <= M::ROWS => unsafe { M::tile::<$r, 1>(t) }, )*
+                // SAFETY: the caller's promise.
+                $( ($r, 2) if $r <= M::ROWS => unsafe { M::tile::<$r, 2>(t) }, )*
+                _ => debug_assert!(false, "a tile of {rows} × {vectors}"),
+            }
+        };
+    }
+    by_rows!(1 2 3 4 5 6 7 8 9 10 11 12);
+}
+
+/// The body of a tile; `$a` loads a vector for one row, `$b` one of the packed columns.
+macro_rules! tile_body {
+    ($t:ident, $r:ident, $v:ident, $elem:ty, $lanes:literal, $step:literal,
+     $zero:expr, $load:expr, $store:expr, $a:expr, $b:expr, $fma:expr) => {{
+        let mut c = [[$zero; $v]; $r];
+        if !$t.fresh {
+            for (r, c) in c.iter_mut().enumerate() {
+                for (v, c) in c.iter_mut().enumerate() {
+                    *c = $load($t.out.add(r * $t.stride + v * $lanes));
+                }
+            }
+        }
+        let mut b = $t.b.cast::<$elem>();
+        for tap in 0..$t.taps {
+            let mut p = [std::ptr::null::<$elem>(); $r];
+            for (r, p) in p.iter_mut().enumerate() {
+                *p = (*$t.rows.add(tap * $r + r)).add($t.skip).cast();
+            }
+            let mut k = 0;
+            macro_rules! step {
+                ($at:expr) => {
+                    let mut w = [$b(b); $v];
+                    for (v, w) in w.iter_mut().enumerate().skip(1) {
+                        *w = $b(b.add(v * $lanes * $step));
+                    }
+                    b = b.add($v * $lanes * $step);
+                    for (r, c) in c.iter_mut().enumerate() {
+                        let a = $a(p[r].add($at * $step));
+                        for (v, c) in c.iter_mut().enumerate() {
+                            *c = $fma(a, w[v], *c);
+                        }
+                    }
+                };
+            }
+            while k + 4 <= $t.steps {
+                step!(k);
+                step!((k + 1));
+                step!((k + 2));
+                step!((k + 3));
+                k += 4;
+            }
+            while k < $t.steps {
+                step!(k);
+                k += 1;
+            }
+        }
+        for (r, c) in c.iter().enumerate() {
+            for (v, c) in c.iter().enumerate() {
+                $store($t.out.add(r * $t.stride + v * $lanes), *c);
+            }
+        }
+    }};
+}
+
+/// Any CPU: what the compiler makes of plain arrays.
+pub(crate) struct Portable;
+
+impl Micro for Portable {
+    const LANES: usize = 4;
+    const ROWS: usize = 4;
+    const STEP: usize = 1;
+
+    #[inline(always)]
+    fn fma(a: f32, b: f32, c: f32) -> f32 {
+        // Without the instruction a fused product is a slow library call.
+        match cfg!(target_arch = "aarch64") {
+            true => a.mul_add(b, c),
+            false => a * b + c,
+        }
+    }
+
+    unsafe fn tile<const R: usize, const V: usize>(t: Tile) {
+        type Four = [f32; 4];
+        let fma = |a: f32, b: Four, c: Four| -> Four {
+            std::array::from_fn(|i| Self::fma(a, b[i], c[i]))
+        };
+        // SAFETY: the caller's promise, pointer by pointer.
+        unsafe {
+            tile_body!(
+                t,
+                R,
+                V,
+                f32,
+                4,
+                1,
+                [0.0_f32; 4],
+                |p: *mut f32| p.cast::<Four>().read_unaligned(),
+                |p: *mut f32, x: Four| p.cast::<Four>().write_unaligned(x),
+                |p: *const f32| p.read(),
+                |p: *const f32| p.cast::<Four>().read_unaligned(),
+                fma
+            );
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{Micro, Task, Tile};
+
+    pub struct Avx2;
+    pub struct Avx512;
+    pub struct Bf16;
+
+    /// # Safety
+    /// The CPU has AVX2, FMA and F16C.
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub unsafe fn with_avx2<T: Task>(task: T) -> T::Out {
+        task.run::<Avx2>()
+    }
+
+    /// # Safety
+    /// The CPU has AVX-512 F, BW, DQ and VL.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+    pub unsafe fn with_avx512<T: Task>(task: T) -> T::Out {
+        task.run::<Avx512>()
+    }
+
+    /// # Safety
+    /// As [`with_avx512`], and it has AVX512-BF16.
+    #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+    pub unsafe fn with_bf16<T: Task>(task: T) -> T::Out {
+        task.run::<Bf16>()
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn tile256<const R: usize, const V: usize>(t: Tile) {
+        // SAFETY: the promise of [`Micro::tile`], which alone calls this.
+        unsafe {
+            tile_body!(
+                t,
+                R,
+                V,
+                f32,
+                8,
+                1,
+                _mm256_setzero_ps(),
+                |p: *mut f32| _mm256_loadu_ps(p),
+                |p: *mut f32, x| _mm256_storeu_ps(p, x),
+                |p: *const f32| _mm256_set1_ps(*p),
+                |p: *const f32| _mm256_loadu_ps(p),
+                |a, b, c| _mm256_fmadd_ps(a, b, c)
+            );
+        }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    unsafe fn tile512<const R: usize, const V: usize>(t: Tile) {
+        // SAFETY: the promise of [`Micro::tile`], which alone calls this.
+        unsafe {
+            tile_body!(
+                t,
+                R,
+                V,
+                f32,
+                16,
+                1,
+                _mm512_setzero_ps(),
+                |p: *mut f32| _mm512_loadu_ps(p),
+                |p: *mut f32, x| _mm512_storeu_ps(p, x),
+                |p: *const f32| _mm512_set1_ps(*p),
+                |p: *const f32| _mm512_loadu_ps(p),
+                |a, b, c| _mm512_fmadd_ps(a, b, c)
+            );
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    unsafe fn tile_bf16<const R: usize, const V: usize>(t: Tile) {
+        let pair = |x: __m512i| -> __m512bh {
+            // SAFETY: both are 512 bits without invalid patterns.
+            unsafe { std::mem::transmute(x) }
+        };
+        // SAFETY: the promise of [`Micro::tile`], which alone calls this.
+        unsafe {
+            tile_body!(
+                t,
+                R,
+                V,
+                u16,
+                16,
+                2,
+                _mm512_setzero_ps(),
+                |p: *mut f32| _mm512_loadu_ps(p),
+                |p: *mut f32, x| _mm512_storeu_ps(p, x),
+                |p: *const u16| pair(_mm512_set1_epi32(p.cast::<i32>().read_unaligned())),
+                |p: *const u16| pair(_mm512_loadu_si512(p.cast())),
+                |a, b, c| _mm512_dpbf16_ps(c, a, b)
+            );
+        }
+    }
+
+    macro_rules! micro {
+        ($name:ident, $lanes:literal, $rows:literal, $step:literal, $tile:ident) => {
+            impl Micro for $name {
+                const LANES: usize = $lanes;
+                const ROWS: usize = $rows;
+                const STEP: usize = $step;
+
+                #[inline(always)]
+                fn fma(a: f32, b: f32, c: f32) -> f32 {
+                    a.mul_add(b, c)
+                }
+
+                #[inline(always)]
+                unsafe fn tile<const R: usize, const V: usize>(t: Tile) {
+                    // SAFETY: the caller's promise.
+                    unsafe { $tile::<R, V>(t) }
+                }
+            }
+        };
+    }
+
+    micro!(Avx2, 8, 6, 1, tile256);
+    micro!(Avx512, 16, 12, 1, tile512);
+    micro!(Bf16, 16, 12, 2, tile_bf16);
+}

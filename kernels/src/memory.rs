@@ -1,0 +1,223 @@
+//! Memory for numbers: aligned, allocated fallibly, recycled.
+//!
+//! For: values between kernels ([`Arena`], [`Pooled`]) and what a kernel needs while it runs
+//! ([`with_scratch`]). Not for: memory that outlives its engine, or a limit on it (the engine
+//! forecasts).
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{KernelError, Result};
+
+/// A cache line, and the widest vector.
+const ALIGN: usize = 64;
+
+/// `f32` numbers at an address that vectors like.
+#[derive(Debug)]
+pub struct Buffer {
+    at: NonNull<f32>,
+    len: usize,
+}
+
+// SAFETY: a buffer owns its memory alone and holds plain numbers.
+unsafe impl Send for Buffer {}
+// SAFETY: shared access only reads.
+unsafe impl Sync for Buffer {}
+
+impl Buffer {
+    /// `len` zeros; [`KernelError::OutOfMemory`] when there is no memory for them.
+    pub fn zeros(len: usize) -> Result<Buffer> {
+        let fail = || KernelError::OutOfMemory {
+            bytes: len.saturating_mul(4),
+        };
+        let layout = layout(len).ok_or_else(fail)?;
+        if layout.size() == 0 {
+            return Ok(Buffer {
+                at: NonNull::dangling(),
+                len: 0,
+            });
+        }
+        // SAFETY: the layout's size is not zero.
+        let at = unsafe { alloc_zeroed(layout) };
+        let at = NonNull::new(at.cast::<f32>()).ok_or_else(fail)?;
+        Ok(Buffer { at, len })
+    }
+}
+
+/// The layout of `len` numbers, if there is one.
+fn layout(len: usize) -> Option<Layout> {
+    Layout::from_size_align(len.checked_mul(4)?, ALIGN).ok()
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if let (Some(layout), 1..) = (layout(self.len), self.len) {
+            // SAFETY: allocated by `zeros` with this layout, and freed once.
+            unsafe { dealloc(self.at.as_ptr().cast(), layout) };
+        }
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        // SAFETY: `len` numbers, set to zero when allocated (or none, at an aligned address).
+        unsafe { std::slice::from_raw_parts(self.at.as_ptr(), self.len) }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as in `deref`, and borrowed alone.
+        unsafe { std::slice::from_raw_parts_mut(self.at.as_ptr(), self.len) }
+    }
+}
+
+/// Buffers that are free to be used again, up to a number of bytes.
+#[derive(Debug)]
+pub struct Arena {
+    free: Mutex<Vec<Buffer>>,
+    keep: usize,
+}
+
+/// A buffer on loan from an [`Arena`], to which it returns; holds old numbers at first.
+#[derive(Debug)]
+pub struct Pooled {
+    buffer: Option<Buffer>,
+    len: usize,
+    home: Arc<Arena>,
+}
+
+impl Arena {
+    /// An arena that keeps at most `keep` bytes for later.
+    pub fn new(keep: usize) -> Arc<Arena> {
+        Arc::new(Arena {
+            free: Mutex::new(Vec::new()),
+            keep,
+        })
+    }
+
+    /// A buffer of `len` numbers with any content.
+    pub fn take(self: &Arc<Arena>, len: usize) -> Result<Pooled> {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |b: &Buffer| b.len() >= len && b.len() / 2 <= len.max(1024);
+        let best = (free.iter().enumerate())
+            .filter(|(_, b)| fits(b))
+            .min_by_key(|(_, b)| b.len())
+            .map(|(i, _)| i);
+        let found = best.map(|i| free.swap_remove(i));
+        drop(free);
+        let buffer = match found {
+            Some(buffer) => buffer,
+            None => Buffer::zeros(len)?,
+        };
+        Ok(Pooled {
+            buffer: Some(buffer),
+            len,
+            home: Arc::clone(self),
+        })
+    }
+
+    /// Frees what is kept for later.
+    pub fn trim(&self) {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        free.clear();
+    }
+
+    fn give(&self, buffer: Buffer) {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        free.push(buffer);
+        let mut bytes: usize = free.iter().map(|b| 4 * b.len()).sum();
+        // The oldest go first: what was given just now is the likeliest to be asked for.
+        while bytes > self.keep && !free.is_empty() {
+            bytes -= 4 * free.remove(0).len();
+        }
+    }
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        if let Some(buffer) = self.buffer.take() {
+            self.home.give(buffer);
+        }
+    }
+}
+
+impl Deref for Pooled {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        let all: &[f32] = self.buffer.as_deref().unwrap_or_default();
+        all.get(..self.len).unwrap_or_default()
+    }
+}
+
+impl DerefMut for Pooled {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        let all: &mut [f32] = self.buffer.as_deref_mut().unwrap_or_default();
+        all.get_mut(..self.len).unwrap_or_default()
+    }
+}
+
+/// What a thread keeps of its scratch when a kernel is done, in numbers. Larger pieces are freed.
+const KEEP_SCRATCH: usize = 4 << 20;
+/// Pieces of scratch that a thread keeps.
+const PIECES: usize = 4;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls `f` with `len` numbers of scratch that hold anything, kept by the thread for the next call.
+/// May be nested: a thread that waits for others may be given their work.
+pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
+    let kept = SCRATCH.with_borrow_mut(|kept| {
+        let fits = kept.iter().enumerate().filter(|(_, b)| b.len() >= len);
+        let best = fits.min_by_key(|(_, b)| b.len()).map(|(i, _)| i);
+        best.map(|i| kept.swap_remove(i))
+    });
+    let mut buffer = match kept {
+        Some(buffer) => buffer,
+        None => Buffer::zeros(len.next_power_of_two().max(1024))?,
+    };
+    let out = f(buffer.get_mut(..len).unwrap_or_default());
+    if buffer.len() <= KEEP_SCRATCH {
+        SCRATCH.with_borrow_mut(|kept| {
+            kept.push(buffer);
+            if kept.len() > PIECES {
+                let least = kept.iter().enumerate().min_by_key(|(_, b)| b.len());
+                let least = least.map(|(i, _)| i);
+                least.map(|i| kept.swap_remove(i));
+            }
+        });
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_given_back_is_lent_again_and_at_most_so_many_bytes_are_kept() {
+        let arena = Arena::new(4 * 3000);
+        let first = arena.take(2000).map(|b| b.as_ptr());
+        let again = arena.take(1900).map(|b| (b.as_ptr(), b.len()));
+        assert_eq!(again, first.map(|p| (p, 1900)));
+        drop(arena.take(5000));
+        assert!(arena.free.lock().is_ok_and(|free| free.is_empty()));
+    }
+
+    #[test]
+    fn memory_that_nobody_has_is_an_error() {
+        for len in [usize::MAX, usize::MAX / 8, 1 << 58] {
+            assert!(matches!(
+                Buffer::zeros(len),
+                Err(KernelError::OutOfMemory { .. })
+            ));
+        }
+        assert_eq!(Buffer::zeros(0).map(|b| b.len()), Ok(0));
+    }
+}

@@ -1,0 +1,307 @@
+//! Normalisation: of groups of channels, of rows, and of rows by their root mean square.
+//!
+//! For: the three norms of our networks, the group's with its activation in the same pass. Not for:
+//! statistics kept from training (batch norm).
+
+use rayon::prelude::*;
+
+use crate::error::{Result, mismatch};
+use crate::isa::{Cpu, Micro, Task};
+use crate::math::{self, Act};
+use crate::memory::with_scratch;
+use crate::slices::{PARALLEL_FROM, by_rows};
+
+/// Scale and shift per channel.
+#[derive(Clone, Copy, Debug)]
+pub struct Affine<'a> {
+    /// Factors.
+    pub scale: &'a [f32],
+    /// Added after; none for a root-mean-square norm.
+    pub shift: &'a [f32],
+    /// Added to the variance.
+    pub eps: f32,
+}
+
+/// Rows whose sums are added up in f32 before they are added in f64.
+const BLOCK_ROWS: usize = 128;
+
+/// Normalises each sample of `x` (`samples × rows × channels`) over its rows and `groups` runs of
+/// channels, then `act`, into `out`.
+///
+/// Errors when lengths do not fit.
+pub fn group_norm(
+    cpu: Cpu,
+    x: &[f32],
+    samples: usize,
+    groups: usize,
+    affine: Affine<'_>,
+    act: Act,
+    out: &mut [f32],
+) -> Result<()> {
+    let c = affine.scale.len();
+    let whole = samples.checked_mul(c).unwrap_or(0);
+    let fits = c > 0
+        && groups > 0
+        && c.is_multiple_of(groups)
+        && affine.shift.len() == c
+        && !x.is_empty()
+        && x.len() == out.len()
+        && whole > 0
+        && x.len().is_multiple_of(whole);
+    if !fits {
+        let what = format!(
+            "{} numbers of {samples} samples into {}, {c} channels in {groups} groups",
+            x.len(),
+            out.len()
+        );
+        return Err(mismatch("group_norm", what));
+    }
+    let sample = x.len() / samples;
+    let blocks = (sample / c).div_ceil(BLOCK_ROWS);
+    // Per block and channel a sum and a sum of squares; per channel mean, factor, shift.
+    with_scratch(2 * c * blocks + 3 * c, |scratch| {
+        let (parts, channels) = scratch.split_at_mut(2 * c * blocks);
+        for (x, out) in x.chunks_exact(sample).zip(out.chunks_exact_mut(sample)) {
+            // Sums are taken of the distance to the sample's first row, so that a large mean costs
+            // no digits.
+            let base = x.get(..c).unwrap_or_default();
+            let sum = |(x, to): (&[f32], &mut [f32])| cpu.run(Sums { x, base, to });
+            let pieces = (BLOCK_ROWS * c, 2 * c);
+            if x.len() < PARALLEL_FROM {
+                x.chunks(pieces.0)
+                    .zip(parts.chunks_mut(pieces.1))
+                    .for_each(sum);
+            } else {
+                (x.par_chunks(pieces.0).zip(parts.par_chunks_mut(pieces.1))).for_each(sum);
+            }
+            statistics(parts, base, sample / c, groups, affine, channels);
+            let channels: &[f32] = channels;
+            by_rows(out, c, |first, out| {
+                let x = x.get(first * c..first * c + out.len()).unwrap_or_default();
+                cpu.run(Apply {
+                    x,
+                    out,
+                    channels,
+                    act,
+                });
+            });
+        }
+    })
+}
+
+/// Mean, factor and shift of every channel from the sums of every block.
+fn statistics(
+    parts: &[f32],
+    base: &[f32],
+    rows: usize,
+    groups: usize,
+    affine: Affine<'_>,
+    channels: &mut [f32],
+) {
+    let c = base.len();
+    let width = c / groups;
+    let n = rows as f64;
+    let (means, rest) = channels.split_at_mut(c);
+    let (factors, shifts) = rest.split_at_mut(c);
+    shifts.copy_from_slice(affine.shift);
+    // Of a channel: its mean and the sum of squares around it.
+    let channel = |i: usize| {
+        let part = |i: usize| parts.iter().skip(i).step_by(2 * c).map(|x| f64::from(*x));
+        let (sum, squares) = (part(i).sum::<f64>(), part(c + i).sum::<f64>());
+        let base = f64::from(base.get(i).copied().unwrap_or_default());
+        (base + sum / n, squares - sum * sum / n)
+    };
+    for group in 0..groups {
+        let own = group * width..(group + 1) * width;
+        let mean = own.clone().map(|i| channel(i).0).sum::<f64>() / width as f64;
+        let squares: f64 = own
+            .clone()
+            .map(|i| {
+                let (m, s) = channel(i);
+                s + n * (m - mean) * (m - mean)
+            })
+            .sum();
+        let variance = (squares / (n * width as f64)).max(0.0);
+        let factor = 1.0 / (variance + f64::from(affine.eps)).sqrt();
+        for i in own {
+            let scale = affine.scale.get(i).copied().unwrap_or_default();
+            if let (Some(m), Some(f)) = (means.get_mut(i), factors.get_mut(i)) {
+                *m = mean as f32;
+                *f = factor as f32 * scale;
+            }
+        }
+    }
+}
+
+/// Per channel Σ (x − base) and Σ (x − base)² of some rows.
+struct Sums<'a> {
+    x: &'a [f32],
+    base: &'a [f32],
+    to: &'a mut [f32],
+}
+
+impl Task for Sums<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<M: Micro>(self) {
+        let c = self.base.len();
+        let (sums, squares) = self.to.split_at_mut(c);
+        // Some channels at a time, so that their sums stay in registers.
+        const RUN: usize = 32;
+        let mut first = 0;
+        while first + RUN <= c {
+            let mut s = [0.0_f32; RUN];
+            let mut q = [0.0_f32; RUN];
+            let base = self.base.get(first..).and_then(|b| b.first_chunk::<RUN>());
+            let base = *base.unwrap_or(&[0.0; RUN]);
+            for row in self.x.chunks_exact(c) {
+                let Some(row) = row.get(first..).and_then(|r| r.first_chunk::<RUN>()) else {
+                    continue;
+                };
+                for i in 0..RUN {
+                    let d = row[i] - base[i];
+                    s[i] += d;
+                    q[i] = M::fma(d, d, q[i]);
+                }
+            }
+            let run = first..first + RUN;
+            if let (Some(a), Some(b)) = (sums.get_mut(run.clone()), squares.get_mut(run)) {
+                a.copy_from_slice(&s);
+                b.copy_from_slice(&q);
+            }
+            first += RUN;
+        }
+        let tail = sums.iter_mut().zip(squares.iter_mut()).enumerate();
+        for (i, (sum, square)) in tail.skip(first) {
+            let base = self.base.get(i).copied().unwrap_or_default();
+            let (mut s, mut q) = (0.0, 0.0);
+            for x in self.x.iter().skip(i).step_by(c) {
+                let d = x - base;
+                s += d;
+                q = M::fma(d, d, q);
+            }
+            (*sum, *square) = (s, q);
+        }
+    }
+}
+
+/// (x − mean) · factor + shift per channel, then the activation.
+struct Apply<'a> {
+    x: &'a [f32],
+    out: &'a mut [f32],
+    channels: &'a [f32],
+    act: Act,
+}
+
+impl Task for Apply<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<M: Micro>(self) {
+        let c = self.channels.len() / 3;
+        let (means, rest) = self.channels.split_at(c);
+        let (factors, shifts) = rest.split_at(c);
+        let rows = self.x.chunks_exact(c).zip(self.out.chunks_exact_mut(c));
+        for (x, out) in rows {
+            let channels = means.iter().zip(factors).zip(shifts);
+            for ((out, x), ((m, f), b)) in out.iter_mut().zip(x).zip(channels) {
+                *out = M::fma(x - m, *f, *b);
+            }
+            math::apply::<M>(self.act, out);
+        }
+    }
+}
+
+/// Normalises each row of `x` over its channels into `out`.
+///
+/// Errors when lengths do not fit.
+pub fn layer_norm(cpu: Cpu, x: &[f32], affine: Affine<'_>, out: &mut [f32]) -> Result<()> {
+    check("layer_norm", x, affine, affine.shift.len(), out)?;
+    rows(cpu, x, affine, Kind::Layer, out);
+    Ok(())
+}
+
+/// Divides each row of `x` by its root mean square (Zhang and Sennrich 2019, arXiv 1910.07467) into
+/// `out`; the shift is not used.
+///
+/// Errors when lengths do not fit.
+pub fn rms_norm(cpu: Cpu, x: &[f32], affine: Affine<'_>, out: &mut [f32]) -> Result<()> {
+    check("rms_norm", x, affine, affine.scale.len(), out)?;
+    rows(cpu, x, affine, Kind::Rms, out);
+    Ok(())
+}
+
+fn check(
+    operation: &'static str,
+    x: &[f32],
+    affine: Affine<'_>,
+    shifts: usize,
+    out: &[f32],
+) -> Result<()> {
+    let c = affine.scale.len();
+    if c > 0 && shifts == c && x.len() == out.len() && x.len().is_multiple_of(c) {
+        return Ok(());
+    }
+    let what = format!(
+        "{} numbers into {}, {c} scales, {shifts} shifts",
+        x.len(),
+        out.len()
+    );
+    Err(mismatch(operation, what))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Layer,
+    Rms,
+}
+
+fn rows(cpu: Cpu, x: &[f32], affine: Affine<'_>, kind: Kind, out: &mut [f32]) {
+    let c = affine.scale.len();
+    by_rows(out, c, |first, out| {
+        let x = x.get(first * c..first * c + out.len()).unwrap_or_default();
+        cpu.run(ByRow {
+            x,
+            out,
+            affine,
+            kind,
+        });
+    });
+}
+
+struct ByRow<'a> {
+    x: &'a [f32],
+    out: &'a mut [f32],
+    affine: Affine<'a>,
+    kind: Kind,
+}
+
+impl Task for ByRow<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<M: Micro>(self) {
+        let c = self.affine.scale.len();
+        let n = c as f32;
+        let Affine { scale, shift, eps } = self.affine;
+        let rows = self.x.chunks_exact(c).zip(self.out.chunks_exact_mut(c));
+        for (x, out) in rows {
+            if self.kind == Kind::Rms {
+                let factor = 1.0 / (math::sum(x, |x| x * x) / n + eps).sqrt();
+                for ((out, x), s) in out.iter_mut().zip(x).zip(scale) {
+                    *out = x * factor * s;
+                }
+                continue;
+            }
+            let base = x.first().copied().unwrap_or_default();
+            let mean = base + math::sum(x, |x| x - base) / n;
+            let variance = math::sum(x, |x| (x - mean) * (x - mean)) / n;
+            let factor = 1.0 / (variance + eps).sqrt();
+            let channels = scale.iter().zip(shift);
+            for ((out, x), (s, b)) in out.iter_mut().zip(x).zip(channels) {
+                *out = M::fma((x - mean) * factor, *s, *b);
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Weights in the order in which a tile reads them.
+//!
+//! For: laying out a matrix once, when a model is loaded. Not for: multiplying (`product`).
+//!
+//! Columns (outputs) lie in panels of two vectors, the last panel in one vector where that is
+//! enough. A panel holds all inputs one after the other, and for each the panel's columns; bf16
+//! inputs lie in pairs, because the instruction takes two at once. Missing inputs and columns are
+//! zeros.
+
+use rayon::prelude::*;
+
+use crate::error::{Result, mismatch};
+use crate::isa::{Cpu, Precision};
+use crate::memory::Buffer;
+
+/// A matrix of frozen weights, packed for one path.
+#[derive(Debug)]
+pub struct Weights {
+    pub(crate) data: Buffer,
+    /// One per packed column.
+    pub(crate) bias: Buffer,
+    pub(crate) cpu: Cpu,
+    pub(crate) precision: Precision,
+    /// Groups of inputs that a tile reads at a pointer each.
+    pub(crate) taps: usize,
+    /// Inputs in one group, as given and rounded up to whole steps.
+    pub(crate) inputs: usize,
+    pub(crate) padded: usize,
+    /// Columns as given.
+    pub(crate) outputs: usize,
+    pub(crate) gated: bool,
+    pub(crate) panels: Panels,
+}
+
+/// How columns are shared out among panels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Panels {
+    /// Packed columns in all panels but the last.
+    pub wide: usize,
+    /// Packed columns in the last.
+    pub last: usize,
+    pub count: usize,
+}
+
+impl Panels {
+    pub fn new(columns: usize, lanes: usize) -> Self {
+        let wide = 2 * lanes;
+        let rest = columns % wide;
+        Panels {
+            wide,
+            last: if (1..=lanes).contains(&rest) {
+                lanes
+            } else {
+                wide
+            },
+            count: columns.div_ceil(wide),
+        }
+    }
+
+    /// Packed columns of panel `p`.
+    #[inline(always)]
+    pub fn width(&self, p: usize) -> usize {
+        if p + 1 == self.count {
+            self.last
+        } else {
+            self.wide
+        }
+    }
+
+    /// Packed columns in all panels.
+    pub fn columns(&self) -> usize {
+        match self.count {
+            0 => 0,
+            n => (n - 1) * self.wide + self.last,
+        }
+    }
+}
+
+/// `f32` to the nearest bf16, ties to even; a NaN stays one.
+#[inline(always)]
+pub(crate) fn to_bf16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16;
+    let nan = (bits >> 16) | 0x40;
+    (if x.is_nan() { nan } else { rounded }) as u16
+}
+
+/// A matrix to pack: `outputs × (taps · inputs)` numbers by `(output, tap, input)`.
+pub(crate) struct Plain<F: Fn(usize, usize, usize) -> f32 + Sync> {
+    pub taps: usize,
+    pub inputs: usize,
+    pub outputs: usize,
+    /// The first half of the outputs are values, the second their gates.
+    pub gated: bool,
+    pub at: F,
+}
+
+impl Weights {
+    /// A linear layer: `weight` is `outputs × inputs`, `bias` one per output or none.
+    pub fn linear(
+        cpu: Cpu,
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<Weights> {
+        Self::checked(cpu, weight, bias, inputs, outputs, false)
+    }
+
+    /// A linear layer whose outputs are `outputs / 2` values and then as many gates, for
+    /// [`crate::linear`] to give value · gelu(gate).
+    pub fn gated(
+        cpu: Cpu,
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<Weights> {
+        Self::checked(cpu, weight, bias, inputs, outputs, true)
+    }
+
+    fn checked(
+        cpu: Cpu,
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        inputs: usize,
+        outputs: usize,
+        gated: bool,
+    ) -> Result<Weights> {
+        let fits = inputs.checked_mul(outputs) == Some(weight.len())
+            && !weight.is_empty()
+            && bias.is_none_or(|b| b.len() == outputs)
+            && !(gated && outputs % 2 == 1);
+        if !fits {
+            let what = format!("{} weights for {inputs} → {outputs}", weight.len());
+            return Err(mismatch("linear", what));
+        }
+        let plain = Plain {
+            taps: 1,
+            inputs,
+            outputs,
+            gated,
+            at: |o: usize, _, i: usize| weight.get(o * inputs + i).copied().unwrap_or_default(),
+        };
+        Self::pack(cpu, &plain, bias)
+    }
+
+    pub(crate) fn pack<F: Fn(usize, usize, usize) -> f32 + Sync>(
+        cpu: Cpu,
+        plain: &Plain<F>,
+        bias: Option<&[f32]>,
+    ) -> Result<Weights> {
+        let precision = cpu.precision();
+        let geometry = cpu.geometry(precision);
+        let (lanes, step) = (geometry.lanes, geometry.step);
+        let (outputs, gated) = (plain.outputs, plain.gated);
+        let panels = match gated {
+            // A vector of values, then the vector of their gates: always both.
+            true => Panels::new((outputs / 2).div_ceil(lanes) * 2 * lanes, lanes),
+            false => Panels::new(outputs, lanes),
+        };
+        // The output that packed column j of panel p holds.
+        let output = |p: usize, j: usize| {
+            if !gated {
+                let o = p * panels.wide + j;
+                return (o < outputs).then_some(o);
+            }
+            let half = outputs / 2;
+            let o = p * lanes + j % lanes;
+            (o < half).then_some(if j < lanes { o } else { half + o })
+        };
+        let padded = plain.inputs.next_multiple_of(step);
+        let rows = plain.taps * padded;
+        // Numbers of f32 that a packed column takes: bf16 is packed two to one.
+        let column = rows * precision.bytes() / 4;
+        let mut data = Buffer::zeros(column * panels.columns())?;
+        let fill = |(p, panel): (usize, &mut [f32])| {
+            let width = panels.width(p);
+            for j in 0..width {
+                let Some(o) = output(p, j) else { continue };
+                for tap in 0..plain.taps {
+                    for i in 0..plain.inputs {
+                        let x = (plain.at)(o, tap, i);
+                        let at = (tap * padded + i) / step * width + j;
+                        let Some(to) = panel.get_mut(at) else {
+                            continue;
+                        };
+                        match (precision, i % 2) {
+                            (Precision::F32, _) => *to = x,
+                            (Precision::Bf16, 0) => *to = f32::from_bits(u32::from(to_bf16(x))),
+                            (Precision::Bf16, _) => {
+                                *to = f32::from_bits(to.to_bits() | u32::from(to_bf16(x)) << 16);
+                            }
+                        }
+                    }
+                }
+            }
+        };
+        // All panels but the last are equal, so the pieces are the panels.
+        data.par_chunks_mut((column * panels.wide).max(1))
+            .enumerate()
+            .for_each(fill);
+        let mut packed = Buffer::zeros(panels.columns())?;
+        for (i, to) in packed.iter_mut().enumerate() {
+            if let Some(o) = output(i / panels.wide, i % panels.wide) {
+                *to = bias.and_then(|b| b.get(o)).copied().unwrap_or_default();
+            }
+        }
+        Ok(Weights {
+            data,
+            bias: packed,
+            cpu,
+            precision,
+            taps: plain.taps,
+            inputs: plain.inputs,
+            padded,
+            outputs,
+            gated,
+            panels,
+        })
+    }
+
+    /// Inputs per position.
+    pub fn inputs(&self) -> usize {
+        self.taps * self.inputs
+    }
+
+    /// Numbers per position of the result; half the given outputs for a gated layer.
+    pub fn outputs(&self) -> usize {
+        match self.gated {
+            true => self.outputs / 2,
+            false => self.outputs,
+        }
+    }
+
+    /// Bytes of packed weights.
+    pub fn bytes(&self) -> usize {
+        4 * (self.data.len() + self.bias.len())
+    }
+}

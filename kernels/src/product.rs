@@ -1,0 +1,365 @@
+//! The matrix product that linear layers and convolutions share.
+//!
+//! For: rows gathered by pointer times packed weights, with what is added and applied to the sums
+//! while they are in the first cache. Not for: what a row is (`linear`, `conv`).
+//!
+//! A row of the product is computed from `taps` runs of inputs, each at a pointer of its own, so a
+//! convolution needs neither gathered rows nor a padded copy. Every sum is added up in one fixed
+//! order, whoever computes it: inputs in blocks of a fixed size, each block in order.
+
+use rayon::prelude::*;
+
+use crate::error::Result;
+use crate::isa::{self, Micro, Precision, Task, Tile};
+use crate::math::{self, Act};
+use crate::memory::with_scratch;
+use crate::pack::Weights;
+
+/// What is added to a product besides its bias.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Plus<'a> {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// A row for each sample, at every position of it.
+    PerSample(&'a [f32]),
+    /// A number for each of the result's.
+    Residual(&'a [f32]),
+}
+
+/// What happens to a product before it is written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Finish<'a> {
+    /// Added first.
+    pub plus: Plus<'a>,
+    /// Then applied.
+    pub act: Act,
+}
+
+/// Bytes of packed weights that a block of inputs takes at most: less than half of a second cache.
+const BLOCK: usize = 192 << 10;
+/// Bytes of inputs that a task reads again and again, about.
+const CHUNK: usize = 320 << 10;
+/// Most rows in a task: a multiple of every tile's.
+const MOST_ROWS: usize = 240;
+/// Multiplications below which a task is not worth another thread.
+const WORTH: usize = 1 << 19;
+
+/// Where the rows of a product come from.
+pub(crate) trait Rows: Sync {
+    /// Scratch numbers that `find` fills for so many rows.
+    fn scratch(&self, rows: usize) -> usize {
+        let _ = rows;
+        0
+    }
+
+    /// Tells `put(row − first, tap, pointer)` for every row of `first..first + count`, in any order.
+    /// Every pointer may be read for [`Weights::padded`] numbers of the weights' precision while
+    /// `self` and `scratch` live.
+    fn find(
+        &self,
+        first: usize,
+        count: usize,
+        scratch: &mut [f32],
+        put: &mut impl FnMut(usize, usize, *const u8),
+    );
+}
+
+/// The result, written by several tasks, each its own rows and columns.
+struct Output {
+    at: *mut f32,
+    width: usize,
+}
+
+// SAFETY: the tasks of one product write disjoint rectangles of it.
+unsafe impl Sync for Output {}
+
+/// `rows` times `w`, finished, into `out` (`count × w.outputs()`, checked by the caller, as are the
+/// lengths in `finish`; `per_sample` rows make a sample).
+pub(crate) fn product(
+    rows: &impl Rows,
+    count: usize,
+    w: &Weights,
+    finish: Finish<'_>,
+    per_sample: usize,
+    out: &mut [f32],
+) -> Result<()> {
+    let geometry = w.cpu.geometry(w.precision);
+    let run = w.padded * w.precision.bytes();
+    let chunk = (CHUNK / run.max(1)).clamp(2 * geometry.rows, MOST_ROWS);
+    let chunk = (chunk / geometry.rows * geometry.rows).min(count.max(1));
+    let chunks = count.div_ceil(chunk);
+    // More tasks than threads, so that none waits long for the last; no sum depends on their number.
+    let work = count * w.taps * w.padded * w.panels.columns();
+    let wanted = (4 * rayon::current_num_threads()).min(work / WORTH).max(1);
+    let strips = wanted.div_ceil(chunks).clamp(1, w.panels.count.max(1));
+    let strip = w.panels.count.div_ceil(strips);
+    let strips = w.panels.count.div_ceil(strip);
+    let output = Output {
+        at: out.as_mut_ptr(),
+        width: w.outputs(),
+    };
+    debug_assert_eq!(out.len(), count * output.width);
+    let task = |i: usize| {
+        let (c, s) = (i / strips, i % strips);
+        let piece = Piece {
+            rows,
+            w,
+            finish,
+            per_sample,
+            output: &output,
+            tile_rows: geometry.rows,
+            step: geometry.step,
+            first: c * chunk,
+            count: chunk.min(count - c * chunk),
+            panels: (s * strip, ((s + 1) * strip).min(w.panels.count)),
+        };
+        piece.start()
+    };
+    match chunks * strips {
+        0 => Ok(()),
+        1 => task(0),
+        n if wanted == 1 => (0..n).try_for_each(task),
+        n => (0..n).into_par_iter().try_for_each(task),
+    }
+}
+
+/// A task's share of a product.
+struct Piece<'a, R> {
+    rows: &'a R,
+    w: &'a Weights,
+    finish: Finish<'a>,
+    per_sample: usize,
+    output: &'a Output,
+    tile_rows: usize,
+    step: usize,
+    first: usize,
+    count: usize,
+    panels: (usize, usize),
+}
+
+impl<R: Rows> Piece<'_, R> {
+    fn start(self) -> Result<()> {
+        let pointers = self.w.taps * self.count * size_of::<*const u8>() / 4;
+        let own = self.rows.scratch(self.count).next_multiple_of(16);
+        let sums = self.count * self.w.panels.wide;
+        let sums = sums.next_multiple_of(16);
+        let (cpu, precision) = (self.w.cpu, self.w.precision);
+        with_scratch(own + sums + pointers, |scratch| {
+            let (own, rest) = scratch.split_at_mut(own);
+            let (sums, pointers) = rest.split_at_mut(sums);
+            let work = Working {
+                piece: self,
+                own,
+                sums,
+                pointers,
+            };
+            cpu.run_at(precision, work);
+        })
+    }
+
+    /// First row and number of rows of tile `i` of `tiles`: as equal as can be.
+    #[inline(always)]
+    fn tile(&self, i: usize, tiles: usize) -> (usize, usize) {
+        let from = i * self.count / tiles;
+        (from, (i + 1) * self.count / tiles - from)
+    }
+}
+
+struct Working<'a, R> {
+    piece: Piece<'a, R>,
+    own: &'a mut [f32],
+    sums: &'a mut [f32],
+    /// Room for `taps · rows` pointers, tile by tile, tap by tap.
+    pointers: &'a mut [f32],
+}
+
+impl<R: Rows> Task for Working<'_, R> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<M: Micro>(self) {
+        let p = &self.piece;
+        let w = p.w;
+        let taps = w.taps;
+        let tiles = p.count.div_ceil(p.tile_rows);
+        let table = self.pointers.as_mut_ptr().cast::<*const u8>();
+        let mut put = |row: usize, tap: usize, at: *const u8| {
+            // The tile of a row, by the same division as `Piece::tile`.
+            let mut tile = row * tiles / p.count;
+            while (tile + 1) * p.count / tiles <= row {
+                tile += 1;
+            }
+            let (from, rows) = p.tile(tile, tiles);
+            // SAFETY: the table has `taps · count` places, and this one is below that: tiles before
+            // take `taps · from`, this one `taps · rows`. Scratch is aligned to 64 bytes and `sums`
+            // is a multiple of that.
+            unsafe { table.add(taps * from + tap * rows + row - from).write(at) };
+        };
+        p.rows.find(p.first, p.count, self.own, &mut put);
+
+        let padded = w.padded;
+        let steps = padded / p.step;
+        let bytes = w.precision.bytes();
+        for panel in p.panels.0..p.panels.1 {
+            let width = w.panels.width(panel);
+            let vectors = width / M::LANES;
+            // Whole taps to a block, or a tap in pieces.
+            let block_steps = (BLOCK / (width * bytes * p.step)).max(64);
+            let block_taps = (block_steps / steps).clamp(1, taps);
+            let pieces = steps.div_ceil(block_steps);
+            let piece_steps = steps.div_ceil(pieces);
+            let column_bytes = taps * padded * bytes;
+            let panel_at = w.data.as_ptr().cast::<u8>();
+            // SAFETY: panels before are all wide, and the buffer holds all panels.
+            let panel_at = unsafe { panel_at.add(panel * w.panels.wide * column_bytes) };
+            let single = block_taps == taps && pieces == 1;
+            let mut tap = 0;
+            while tap < taps {
+                let now = block_taps.min(taps - tap);
+                let mut step = 0;
+                while step < steps {
+                    let count = piece_steps.min(steps - step);
+                    let last = tap + now == taps && step + count == steps;
+                    for tile in 0..tiles {
+                        let (from, rows) = p.tile(tile, tiles);
+                        let at = if single { 0 } else { from * width };
+                        let sums = self.sums.get_mut(at..at + rows * width);
+                        let sums = sums.unwrap_or_default();
+                        // SAFETY: `table` was filled for all rows and taps by `find`, whose pointers
+                        // reach `padded` numbers; the packed panel holds `taps · padded` rows of
+                        // `width`; `sums` has `rows · width` places.
+                        unsafe {
+                            let t = Tile {
+                                rows: table.add(taps * from + tap * rows),
+                                taps: now,
+                                skip: step * p.step * bytes,
+                                steps: count,
+                                b: panel_at.add((tap * padded + step * p.step) * width * bytes),
+                                out: sums.as_mut_ptr(),
+                                stride: width,
+                                fresh: tap == 0 && step == 0,
+                            };
+                            isa::tile::<M>(rows, vectors, t);
+                        }
+                        if last {
+                            p.finish::<M>(panel, from, sums);
+                        }
+                    }
+                    step += count;
+                }
+                tap += now;
+            }
+        }
+    }
+}
+
+impl<R: Rows> Piece<'_, R> {
+    /// Writes the rows from `from` on, whose sums in panel `panel` are given.
+    #[inline(always)]
+    fn finish<M: Micro>(&self, panel: usize, from: usize, sums: &mut [f32]) {
+        let w = self.w;
+        let width = w.panels.width(panel);
+        let column = panel * w.panels.wide;
+        let bias = w.bias.get(column..column + width).unwrap_or_default();
+        let (column, kept) = match w.gated {
+            true => (panel * M::LANES, M::LANES),
+            false => (column, width),
+        };
+        let kept = kept.min(self.output.width.saturating_sub(column));
+        for (i, sums) in sums.chunks_exact_mut(width).enumerate() {
+            let row = self.first + from + i;
+            // SAFETY: rows `first..first + count` and columns `column..column + kept` lie inside the
+            // result, and no other task writes them.
+            let out = unsafe {
+                let at = self.output.at.add(row * self.output.width + column);
+                std::slice::from_raw_parts_mut(at, kept)
+            };
+            for (sum, b) in sums.iter_mut().zip(bias) {
+                *sum += b;
+            }
+            if w.gated {
+                let (values, gates) = sums.split_at_mut(M::LANES);
+                math::apply::<M>(Act::Gelu, gates);
+                for (value, gate) in values.iter_mut().zip(gates) {
+                    *value *= *gate;
+                }
+            }
+            let plus = match self.finish.plus {
+                Plus::Nothing => None,
+                Plus::PerSample(rows) => Some((rows, row / self.per_sample.max(1))),
+                Plus::Residual(rows) => Some((rows, row)),
+            };
+            if let Some((rows, row)) = plus {
+                let at = row * self.output.width + column;
+                let plus = rows.get(at..at + kept).unwrap_or_default();
+                for (sum, plus) in sums.iter_mut().zip(plus) {
+                    *sum += plus;
+                }
+            }
+            if self.finish.act != Act::Identity {
+                math::apply::<M>(self.finish.act, sums);
+            }
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out = *sum;
+            }
+        }
+    }
+}
+
+/// Rows of `f32` numbers rounded to bf16, each padded with zeros to `padded` numbers.
+pub(crate) fn rounded<R>(
+    cpu: crate::isa::Cpu,
+    x: &[f32],
+    width: usize,
+    padded: usize,
+    f: impl FnOnce(*const u8) -> Result<R>,
+) -> Result<R> {
+    struct Round<'a> {
+        from: &'a [f32],
+        to: &'a mut [f32],
+        width: usize,
+        padded: usize,
+    }
+    impl Task for Round<'_> {
+        type Out = ();
+        #[inline(always)]
+        fn run<M: Micro>(self) {
+            let rows = self.from.chunks_exact(self.width);
+            let bits = |x: f32| u32::from(crate::pack::to_bf16(x));
+            for (from, to) in rows.zip(self.to.chunks_exact_mut(self.padded / 2)) {
+                let (pairs, rest) = from.as_chunks::<2>();
+                for (to, [a, b]) in to.iter_mut().zip(pairs) {
+                    *to = f32::from_bits(bits(*a) | bits(*b) << 16);
+                }
+                if let (Some(to), [last]) = (to.get_mut(pairs.len()), rest) {
+                    *to = f32::from_bits(bits(*last));
+                }
+            }
+        }
+    }
+    let rows = x.len() / width.max(1);
+    let half = padded / 2;
+    with_scratch(rows * half, |scratch| {
+        let round = |(from, to): (&[f32], &mut [f32])| {
+            cpu.run_at(
+                Precision::Bf16,
+                Round {
+                    from,
+                    to,
+                    width,
+                    padded,
+                },
+            );
+        };
+        const ROWS: usize = 64;
+        if x.len() < 1 << 15 {
+            round((x, scratch));
+        } else {
+            x.par_chunks(ROWS * width)
+                .zip(scratch.par_chunks_mut(ROWS * half))
+                .for_each(round);
+        }
+        f(scratch.as_ptr().cast())
+    })?
+}

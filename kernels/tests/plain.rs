@@ -1,0 +1,542 @@
+//! Every kernel on every path that this CPU has, against the plainest loop that says what it means,
+//! over odd shapes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use proptest::prelude::*;
+use semblance_kernels::*;
+
+/// Every path; those that this CPU lacks are named.
+fn paths() -> Vec<Cpu> {
+    CpuPath::ALL
+        .into_iter()
+        .filter_map(|path| match Cpu::new(path) {
+            Ok(cpu) => Some(cpu),
+            Err(_) => {
+                println!("skipped: no {path} here");
+                None
+            }
+        })
+        .collect()
+}
+
+/// Numbers in −1..1 that look random, the same every time.
+fn noise(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
+    (0..count)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+/// Largest error of a product of `terms` numbers in −1..1: rounding of operands and of sums.
+fn allowed(cpu: Cpu, terms: usize) -> f64 {
+    let root = (terms as f64).sqrt();
+    match cpu.precision() {
+        Precision::F32 => 1e-6 * (4.0 + root),
+        Precision::Bf16 => 6e-3 * (1.0 + root),
+    }
+}
+
+fn close(cpu: Cpu, what: &str, found: &[f32], want: &[f64], allowed: f64) {
+    assert_eq!(found.len(), want.len());
+    for (i, (a, b)) in found.iter().zip(want).enumerate() {
+        let error = (f64::from(*a) - b).abs();
+        assert!(
+            error <= allowed * (1.0 + b.abs()),
+            "{what} on {}: {i}: {a} is not {b}",
+            cpu.path()
+        );
+    }
+}
+
+fn plain_act(act: Act, x: f64) -> f64 {
+    // Φ by the series of erf (x is small here) would do; the logistic forms are exact.
+    match act {
+        Act::Identity => x,
+        Act::Silu => x / (1.0 + (-x).exp()),
+        Act::Gelu => 0.5 * x * (1.0 + erf(x / 2.0_f64.sqrt())),
+        Act::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
+    }
+}
+
+/// erf by its Taylor series, exact enough for |x| < 5.
+fn erf(x: f64) -> f64 {
+    if x.abs() > 5.0 {
+        return x.signum();
+    }
+    let (mut term, mut sum) = (x, x);
+    for n in 1..200 {
+        term *= -x * x / f64::from(n);
+        sum += term / f64::from(2 * n + 1);
+    }
+    sum * 2.0 / std::f64::consts::PI.sqrt()
+}
+
+const ACTS: [Act; 4] = [Act::Identity, Act::Silu, Act::Gelu, Act::QuickGelu];
+
+fn plain_linear(x: &[f32], w: &[f32], b: &[f32], inputs: usize) -> Vec<f64> {
+    x.chunks_exact(inputs)
+        .flat_map(|row| {
+            w.chunks_exact(inputs).zip(b).map(|(w, b)| {
+                let sum: f64 = row
+                    .iter()
+                    .zip(w)
+                    .map(|(x, w)| f64::from(*x) * f64::from(*w))
+                    .sum();
+                sum + f64::from(*b)
+            })
+        })
+        .collect()
+}
+
+fn plain_conv(x: &[f32], s: Size, kernel: &[f32], bias: &[f32], win: Window) -> Vec<f64> {
+    let (oh, ow) = (win.output(s.h).unwrap(), win.output(s.w).unwrap());
+    let k = win.size;
+    let mut out = Vec::new();
+    for n in 0..s.n {
+        for y in 0..oh {
+            for xx in 0..ow {
+                for (o, b) in bias.iter().enumerate() {
+                    let mut sum = f64::from(*b);
+                    for dy in 0..k {
+                        for dx in 0..k {
+                            let row = (y * win.stride + dy).wrapping_sub(win.padding.0);
+                            let col = (xx * win.stride + dx).wrapping_sub(win.padding.0);
+                            if row >= s.h || col >= s.w {
+                                continue;
+                            }
+                            for i in 0..s.c {
+                                let a = x[((n * s.h + row) * s.w + col) * s.c + i];
+                                let b = kernel[((o * s.c + i) * k + dy) * k + dx];
+                                sum += f64::from(a) * f64::from(b);
+                            }
+                        }
+                    }
+                    out.push(sum);
+                }
+            }
+        }
+    }
+    out
+}
+
+/// Adds what `kind` says (0 nothing, 1 a row per sample, 2 a residual) to `want`; what to add.
+fn plus(kind: u8, samples: usize, width: usize, want: &mut [f64]) -> Vec<f32> {
+    let sample = want.len() / samples;
+    let data = match kind {
+        0 => Vec::new(),
+        1 => noise(samples * width, 71),
+        _ => noise(want.len(), 72),
+    };
+    for (i, x) in want.iter_mut().enumerate() {
+        *x += match kind {
+            0 => 0.0,
+            1 => f64::from(data[i / sample * width + i % width]),
+            _ => f64::from(data[i]),
+        };
+    }
+    data
+}
+
+fn as_plus(kind: u8, data: &[f32]) -> Plus<'_> {
+    match kind {
+        0 => Plus::Nothing,
+        1 => Plus::PerSample(data),
+        _ => Plus::Residual(data),
+    }
+}
+
+fn check_linear(samples: usize, rows: usize, io: (usize, usize), kind: u8, act: Act, gated: bool) {
+    let (inputs, outputs) = (io.0, if gated { 2 * io.1 } else { io.1 });
+    let x = noise(samples * rows * inputs, 1);
+    let (w, b) = (noise(inputs * outputs, 2), noise(outputs, 3));
+    let mut want = plain_linear(&x, &w, &b, inputs);
+    if gated {
+        want = want
+            .chunks_exact(outputs)
+            .flat_map(|row| {
+                let (values, gates) = row.split_at(outputs / 2);
+                let product = |(v, g): (&f64, &f64)| v * plain_act(Act::Gelu, *g);
+                values.iter().zip(gates).map(product).collect::<Vec<_>>()
+            })
+            .collect();
+    }
+    let data = plus(kind, samples, io.1, &mut want);
+    want.iter_mut().for_each(|x| *x = plain_act(act, *x));
+    for cpu in paths() {
+        let w = match gated {
+            true => Weights::gated(cpu, &w, Some(&b), inputs, outputs),
+            false => Weights::linear(cpu, &w, Some(&b), inputs, outputs),
+        }
+        .unwrap();
+        let finish = Finish {
+            plus: as_plus(kind, &data),
+            act,
+        };
+        let mut out = vec![f32::NAN; want.len()];
+        linear(&x, samples, &w, finish, &mut out).unwrap();
+        let scale = if gated {
+            1.0 + (inputs as f64).sqrt()
+        } else {
+            1.0
+        };
+        close(
+            cpu,
+            "linear",
+            &out,
+            &want,
+            4.0 * scale * allowed(cpu, inputs),
+        );
+    }
+}
+
+fn check_conv(s: Size, outputs: usize, win: Window, kind: u8, act: Act) {
+    if win.output(s.h).is_none() || win.output(s.w).is_none() {
+        return;
+    }
+    let area = win.size * win.size;
+    let x = noise(s.len().unwrap(), 4);
+    let (kernel, bias) = (noise(outputs * s.c * area, 5), noise(outputs, 6));
+    let mut want = plain_conv(&x, s, &kernel, &bias, win);
+    let data = plus(kind, s.n, outputs, &mut want);
+    want.iter_mut().for_each(|x| *x = plain_act(act, *x));
+    for cpu in paths() {
+        let w = Conv::new(cpu, &kernel, &bias, s.c, outputs, win).unwrap();
+        let finish = Finish {
+            plus: as_plus(kind, &data),
+            act,
+        };
+        let mut out = vec![f32::NAN; want.len()];
+        w.run(&x, s, finish, &mut out).unwrap();
+        close(cpu, "conv", &out, &want, 4.0 * allowed(cpu, area * s.c));
+    }
+}
+
+fn check_attention(h: Heads, mask: Mask) {
+    let row = h.heads * h.size;
+    let q = noise(h.samples * h.queries * row, 7);
+    let (k, v) = (
+        noise(h.samples * h.keys * row, 8),
+        noise(h.samples * h.keys * row, 9),
+    );
+    // Sharp enough that the maximum moves from block to block.
+    let q: Vec<f32> = q.iter().map(|x| 4.0 * x).collect();
+    let mut want = vec![0.0; q.len()];
+    for n in 0..h.samples {
+        for head in 0..h.heads {
+            for i in 0..h.queries {
+                let at = |rows: usize, i: usize| (n * rows + i) * row + head * h.size;
+                let query = &q[at(h.queries, i)..][..h.size];
+                let seen = match mask {
+                    Mask::None => h.keys,
+                    Mask::Causal => (i + 1).min(h.keys),
+                };
+                let scores: Vec<f64> = (0..seen)
+                    .map(|j| {
+                        let key = &k[at(h.keys, j)..][..h.size];
+                        let dot: f64 = (query.iter().zip(key))
+                            .map(|(a, b)| f64::from(*a) * f64::from(*b))
+                            .sum();
+                        dot / (h.size as f64).sqrt()
+                    })
+                    .collect();
+                let top = scores.iter().fold(f64::MIN, |a, b| a.max(*b));
+                let total: f64 = scores.iter().map(|s| (s - top).exp()).sum();
+                for d in 0..h.size {
+                    let sum: f64 = (scores.iter().enumerate())
+                        .map(|(j, s)| (s - top).exp() * f64::from(v[at(h.keys, j) + d]))
+                        .sum();
+                    want[at(h.queries, i) + d] = sum / total;
+                }
+            }
+        }
+    }
+    for cpu in paths() {
+        let mut out = vec![f32::NAN; q.len()];
+        attention(cpu, &q, &k, &v, h, mask, &mut out).unwrap();
+        close(cpu, "attention", &out, &want, 1e-5);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_linear_layer_is_its_sums_at_any_size(
+        samples in 1..4_usize, rows in 1..40_usize, inputs in 1..90_usize, outputs in 1..100_usize,
+        kind in 0..3_u8, act in 0..4_usize, gated in any::<bool>(),
+    ) {
+        check_linear(samples, rows, (inputs, outputs), kind, ACTS[act], gated);
+    }
+
+    #[test]
+    fn a_convolution_is_its_sums_at_any_size_stride_and_padding(
+        n in 1..3_usize, h in 1..12_usize, w in 1..15_usize, c in 1..40_usize, outputs in 1..70_usize,
+        size in 1..8_usize, stride in 1..4_usize, before in 0..4_usize, after in 0..4_usize,
+        kind in 0..3_u8, act in 0..4_usize,
+    ) {
+        let win = Window { size, stride, padding: (before, after) };
+        check_conv(Size { n, h, w, c }, outputs, win, kind, ACTS[act]);
+    }
+
+    #[test]
+    fn attention_is_the_softmax_that_defines_it(
+        samples in 1..3_usize, queries in 1..70_usize, keys in 1..90_usize, heads in 1..4_usize,
+        size in 1..50_usize, causal in any::<bool>(),
+    ) {
+        let mask = if causal { Mask::Causal } else { Mask::None };
+        check_attention(Heads { samples, queries, keys, heads, size }, mask);
+    }
+
+    #[test]
+    fn norms_are_what_their_definitions_say(
+        samples in 1..3_usize, rows in 1..300_usize, width in 1..40_usize, groups in 1..4_usize,
+        offset in -100.0..100.0_f32, act in 0..4_usize,
+    ) {
+        check_norms(samples, rows, width, groups, offset, ACTS[act]);
+    }
+}
+
+fn check_norms(samples: usize, rows: usize, width: usize, groups: usize, offset: f32, act: Act) {
+    let c = width * groups;
+    let x: Vec<f32> = noise(samples * rows * c, 10)
+        .iter()
+        .map(|x| offset + x)
+        .collect();
+    let (scale, shift) = (noise(c, 11), noise(c, 12));
+    let affine = Affine {
+        scale: &scale,
+        shift: &shift,
+        eps: 1e-3,
+    };
+    let stats = |set: &[f64]| {
+        let mean = set.iter().sum::<f64>() / set.len() as f64;
+        let variance = set.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / set.len() as f64;
+        (mean, 1.0 / (variance + 1e-3).sqrt())
+    };
+    let sample = rows * c;
+    let mut group = vec![0.0; x.len()];
+    for n in 0..samples {
+        for g in 0..groups {
+            let places: Vec<usize> = (0..rows)
+                .flat_map(|r| (0..width).map(move |i| n * sample + r * c + g * width + i))
+                .collect();
+            let set: Vec<f64> = places.iter().map(|i| f64::from(x[*i])).collect();
+            let (mean, factor) = stats(&set);
+            for i in places {
+                let y = (f64::from(x[i]) - mean) * factor * f64::from(scale[i % c]);
+                group[i] = plain_act(act, y + f64::from(shift[i % c]));
+            }
+        }
+    }
+    let by_row = |rms: bool| -> Vec<f64> {
+        x.chunks_exact(c)
+            .flat_map(|row| {
+                let set: Vec<f64> = row.iter().map(|x| f64::from(*x)).collect();
+                let (mut mean, mut factor) = stats(&set);
+                if rms {
+                    let square = set.iter().map(|x| x * x).sum::<f64>() / c as f64;
+                    (mean, factor) = (0.0, 1.0 / (square + 1e-3).sqrt());
+                }
+                let one = |(i, x): (usize, &f64)| {
+                    let b = if rms { 0.0 } else { f64::from(shift[i]) };
+                    (x - mean) * factor * f64::from(scale[i]) + b
+                };
+                set.iter().enumerate().map(one).collect::<Vec<_>>()
+            })
+            .collect()
+    };
+    let (layer, rms) = (by_row(false), by_row(true));
+    // What f32 keeps of a number near the offset, times the largest factor.
+    let allowed = 2e-5 + 4e-6 * f64::from(offset.abs());
+    for cpu in paths() {
+        let mut out = vec![f32::NAN; x.len()];
+        group_norm(cpu, &x, samples, groups, affine, act, &mut out).unwrap();
+        close(cpu, "group_norm", &out, &group, allowed);
+        layer_norm(cpu, &x, affine, &mut out).unwrap();
+        close(cpu, "layer_norm", &out, &layer, allowed);
+        rms_norm(cpu, &x, affine, &mut out).unwrap();
+        close(cpu, "rms_norm", &out, &rms, allowed);
+    }
+}
+
+#[test]
+fn sums_longer_than_a_block_and_more_rows_than_a_task_are_the_same_sums() {
+    // More inputs than one block of packed weights, in one tap and in several.
+    check_linear(1, 70, (5000, 40), 2, Act::Identity, false);
+    check_linear(2, 300, (64, 33), 1, Act::Silu, false);
+    check_linear(1, 26, (3000, 20), 0, Act::Identity, true);
+    let same = Window {
+        size: 3,
+        stride: 1,
+        padding: (1, 1),
+    };
+    let size = |h, w, c| Size { n: 1, h, w, c };
+    check_conv(size(5, 5, 700), 33, same, 2, Act::Identity);
+    check_conv(size(3, 4, 2500), 17, same, 1, Act::Identity);
+    check_conv(size(40, 37, 16), 16, same, 0, Act::Silu);
+    check_conv(size(33, 41, 3), 20, same, 0, Act::Identity);
+}
+
+#[test]
+fn attention_takes_more_keys_than_a_block_and_large_heads() {
+    let h = |queries, keys, heads, size| Heads {
+        samples: 1,
+        queries,
+        keys,
+        heads,
+        size,
+    };
+    check_attention(h(100, 700, 2, 40), Mask::None);
+    check_attention(h(600, 600, 1, 20), Mask::Causal);
+    check_attention(h(13, 77, 2, 160), Mask::None);
+    check_attention(h(5, 30, 1, 301), Mask::None);
+    check_attention(h(90, 40, 1, 8), Mask::Causal);
+}
+
+#[test]
+fn softmax_activations_and_combinations_are_theirs() {
+    let x: Vec<f32> = noise(37 * 41, 20).iter().map(|x| 9.0 * x).collect();
+    let want = |f: &dyn Fn(f64) -> f64| x.iter().map(|x| f(f64::from(*x))).collect::<Vec<_>>();
+    for cpu in paths() {
+        for act in ACTS {
+            let mut y = x.clone();
+            activate(cpu, act, &mut y);
+            close(cpu, "act", &y, &want(&|x| plain_act(act, x)), 4e-6);
+        }
+        let mut y = x.clone();
+        softmax(cpu, 41, &mut y).unwrap();
+        let rows: Vec<f64> = (x.chunks_exact(41))
+            .flat_map(|row| {
+                let total: f64 = row.iter().map(|x| f64::from(*x).exp()).sum();
+                row.iter().map(move |x| f64::from(*x).exp() / total)
+            })
+            .collect();
+        close(cpu, "softmax", &y, &rows, 1e-6);
+        combine(cpu, &[(2.0, &x), (-0.5, &x)], &mut y).unwrap();
+        close(cpu, "combine", &y, &want(&|x| 1.5 * x), 1e-6);
+        // Far from zero an exponential neither overflows nor turns into something else.
+        let mut far = [-1e30, -90.0, 90.0, 1e30, f32::NAN];
+        activate(cpu, Act::Silu, &mut far);
+        assert!(far[0].abs() < 1e-3 && far[1].abs() < 1e-3 && far[2] == 90.0 && far[3] == 1e30);
+        assert!(far[4].is_nan());
+    }
+}
+
+#[test]
+fn moving_numbers_changes_none() {
+    let from = Size {
+        n: 1,
+        h: 2,
+        w: 2,
+        c: 1,
+    };
+    let mut out = [0.0; 12];
+    upsample(&[1., 2., 3., 4.], from, 3, 4, &mut out).unwrap();
+    assert_eq!(out, [1., 1., 2., 2., 1., 1., 2., 2., 3., 3., 4., 4.]);
+    let mut out = [0.0; 6];
+    concat(&[1., 2., 3., 4.], &[5., 6.], (2, 1), &mut out).unwrap();
+    assert_eq!(out, [1., 2., 5., 3., 4., 6.]);
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_nothing_is_written() {
+    let cpu = Cpu::new(CpuPath::Portable).unwrap();
+    let w = Weights::linear(cpu, &[0.0; 12], None, 4, 3).unwrap();
+    let mut out = [7.0; 6];
+    let plain = Finish::default();
+    assert!(linear(&[0.0; 7], 1, &w, plain, &mut out).is_err());
+    assert!(linear(&[0.0; 8], 3, &w, plain, &mut out).is_err());
+    assert!(linear(&[0.0; 12], 1, &w, plain, &mut out).is_err());
+    let short = Finish {
+        plus: Plus::Residual(&[0.0; 5]),
+        ..plain
+    };
+    assert!(linear(&[0.0; 8], 1, &w, short, &mut out).is_err());
+    assert!(Weights::linear(cpu, &[0.0; 11], None, 4, 3).is_err());
+    assert!(Weights::gated(cpu, &[0.0; 12], None, 4, 3).is_err());
+    assert!(Weights::linear(cpu, &[], None, usize::MAX, 2).is_err());
+    let win = |size, stride| Window {
+        size,
+        stride,
+        padding: (0, 0),
+    };
+    assert!(Conv::new(cpu, &[0.0; 9], &[0.0], 1, 1, win(3, 0)).is_err());
+    let conv = Conv::new(cpu, &[0.0; 9], &[0.0], 1, 1, win(3, 1)).unwrap();
+    let size = |h, w| Size { n: 1, h, w, c: 1 };
+    assert!(conv.run(&[0.0; 4], size(2, 2), plain, &mut out).is_err());
+    assert!(conv.run(&[0.0; 12], size(3, 4), plain, &mut out).is_err());
+    let h = Heads {
+        samples: 1,
+        queries: 2,
+        keys: 2,
+        heads: 2,
+        size: 2,
+    };
+    assert!(
+        attention(
+            cpu,
+            &[0.0; 8],
+            &[0.0; 8],
+            &[0.0; 7],
+            h,
+            Mask::None,
+            &mut [0.0; 8]
+        )
+        .is_err()
+    );
+    assert!(softmax(cpu, 0, &mut out).is_err() && softmax(cpu, 4, &mut out).is_err());
+    assert!(combine(cpu, &[], &mut out).is_err());
+    assert!(concat(&[0.0; 2], &[0.0; 3], (1, 1), &mut out).is_err());
+    assert!(upsample(&[0.0; 4], size(2, 2), 0, 3, &mut []).is_err());
+    assert_eq!(out, [7.0; 6]);
+}
+
+#[test]
+fn no_bit_depends_on_the_number_of_threads() {
+    let s = Size {
+        n: 2,
+        h: 30,
+        w: 31,
+        c: 48,
+    };
+    let win = Window {
+        size: 3,
+        stride: 1,
+        padding: (1, 1),
+    };
+    let x = noise(s.len().unwrap(), 30);
+    for cpu in paths() {
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            pool.unwrap().install(|| {
+                let w = Conv::new(cpu, &noise(9 * 48 * 80, 31), &noise(80, 32), 48, 80, win);
+                let mut y = vec![0.0; 2 * 30 * 31 * 80];
+                w.unwrap().run(&x, s, Finish::default(), &mut y).unwrap();
+                let (scale, shift) = (noise(80, 33), noise(80, 34));
+                let affine = Affine {
+                    scale: &scale,
+                    shift: &shift,
+                    eps: 1e-5,
+                };
+                let mut z = y.clone();
+                group_norm(cpu, &y, 2, 8, affine, Act::Silu, &mut z).unwrap();
+                let h = Heads {
+                    samples: 2,
+                    queries: 930,
+                    keys: 930,
+                    heads: 2,
+                    size: 40,
+                };
+                attention(cpu, &z, &y, &z, h, Mask::None, &mut y.clone()).unwrap();
+                let mut out = y.clone();
+                attention(cpu, &z, &y, &z, h, Mask::None, &mut out).unwrap();
+                out.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+            })
+        };
+        let one = run(1);
+        assert!([2, 3, 7].into_iter().all(|threads| run(threads) == one));
+    }
+}
