@@ -1,5 +1,5 @@
-//! Every network against what diffusers and transformers compute with the same weights
-//! (`tests/fixtures/make_tiny.py`).
+//! Every network, on both backends, against what diffusers and transformers compute with the same
+//! weights (`tests/fixtures/make_tiny.py`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::PathBuf;
@@ -8,25 +8,63 @@ use std::sync::Arc;
 use safetensors::SafeTensors;
 use semblance::job::Cancel;
 use semblance::model::{Context, Pipeline, TextEmbedding};
+use semblance::nn::Ops;
+use semblance::nn::candle::Candle;
+use semblance::nn::native::Native;
 use semblance::weights::ModelSource;
 use semblance::{Code, Latent};
+use semblance_kernels::{Cpu, CpuPath, Precision};
 
 /// Largest error allowed, as a part of the reference's own range.
 const TOLERANCE: f32 = 1e-4;
+/// The same where products round their operands to 8 bits.
+const TOLERANCE_BF16: f32 = 2e-2;
 
 fn fixtures() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
 
-struct Case {
+struct Case<O: Ops = Native> {
     name: &'static str,
-    pipeline: Arc<Pipeline>,
+    backend: String,
+    tolerance: f32,
+    pipeline: Arc<Pipeline<O>>,
     expected: Vec<u8>,
     texts: Vec<String>,
 }
 
 impl Case {
     fn all() -> Vec<Case> {
+        Case::on(Native::detect().unwrap(), TOLERANCE)
+    }
+}
+
+/// A comparison that every backend passes.
+trait Check {
+    fn case<O: Ops + Clone + 'static>(&self, case: &Case<O>);
+}
+
+/// Runs `check` on candle and on every path of the native backend that this CPU has.
+fn everywhere(check: impl Check) {
+    Case::on(Candle, TOLERANCE)
+        .iter()
+        .for_each(|c| check.case(c));
+    for path in CpuPath::ALL {
+        let Ok(cpu) = Cpu::new(path) else {
+            println!("skipped: no {path} here");
+            continue;
+        };
+        let tolerance = match cpu.precision() {
+            Precision::F32 => TOLERANCE,
+            Precision::Bf16 => TOLERANCE_BF16,
+        };
+        let cases = Case::on(Native::new(cpu), tolerance);
+        cases.iter().for_each(|c| check.case(c));
+    }
+}
+
+impl<O: Ops + Clone + 'static> Case<O> {
+    fn on(ops: O, tolerance: f32) -> Vec<Case<O>> {
         [
             ("tiny", "tiny"),
             ("sd1", "parity/sd1"),
@@ -38,7 +76,9 @@ impl Case {
             let texts = std::fs::read(parity.join(format!("{name}.json"))).unwrap();
             Case {
                 name,
-                pipeline: Pipeline::load(&source, &Cancel::new()).unwrap(),
+                backend: ops.name(),
+                tolerance,
+                pipeline: Pipeline::load_on(ops.clone(), &source, &Cancel::new()).unwrap(),
                 expected: std::fs::read(parity.join(format!("{name}.safetensors"))).unwrap(),
                 texts: serde_json::from_slice(&texts).unwrap(),
             }
@@ -68,11 +108,14 @@ impl Case {
             .iter()
             .zip(&want)
             .fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));
-        println!("{} {what}: {:.1e} of {range:.2}", self.name, error / range);
+        let (name, backend) = (self.name, &self.backend);
+        println!(
+            "{backend}: {name} {what}: {:.1e} of {range:.2}",
+            error / range
+        );
         assert!(
-            error <= TOLERANCE * range,
-            "{} {what}: off by {error}",
-            self.name
+            error <= self.tolerance * range,
+            "{backend}: {name} {what}: off by {error}"
         );
     }
 }
@@ -90,82 +133,94 @@ fn latents(shape: &[usize], data: &[f32]) -> Vec<Latent> {
 
 #[test]
 fn texts_become_the_ids_and_states_that_transformers_gives() {
-    for case in Case::all() {
-        let (mut ids, mut hidden, mut pooled) = (Vec::new(), Vec::new(), Vec::new());
-        for text in &case.texts {
-            let p = &case.pipeline;
-            ids.extend(p.token_ids(text).unwrap().iter().map(|id| *id as f32));
-            hidden.extend(p.encode_text(text, &Cancel::new()).unwrap().data);
-            pooled.extend(
-                p.project_text(text, &Cancel::new())
-                    .unwrap()
-                    .unwrap_or_default(),
-            );
-        }
-        let (_, want) = case.get("text.ids");
-        assert_eq!(ids, want, "{}", case.name);
-        case.compare("text.hidden", &hidden);
-        if case.name == "tiny" {
-            case.compare("text.pooled", &pooled);
+    struct Here;
+    impl Check for Here {
+        fn case<O: Ops + Clone + 'static>(&self, case: &Case<O>) {
+            let (mut ids, mut hidden, mut pooled) = (Vec::new(), Vec::new(), Vec::new());
+            for text in &case.texts {
+                let p = &case.pipeline;
+                ids.extend(p.token_ids(text).unwrap().iter().map(|id| *id as f32));
+                hidden.extend(p.encode_text(text, &Cancel::new()).unwrap().data);
+                pooled.extend(
+                    p.project_text(text, &Cancel::new())
+                        .unwrap()
+                        .unwrap_or_default(),
+                );
+            }
+            let (_, want) = case.get("text.ids");
+            assert_eq!(ids, want, "{}", case.name);
+            case.compare("text.hidden", &hidden);
+            if case.name == "tiny" {
+                case.compare("text.pooled", &pooled);
+            }
         }
     }
+    everywhere(Here);
 }
 
 #[test]
 fn pictures_become_the_latents_that_diffusers_gives_and_back() {
-    for case in Case::all() {
-        let p = &case.pipeline;
-        let (shape, image) = case.get("vae.image");
-        let latent = p
-            .vae_encode(&image, shape[2], shape[3], &Cancel::new())
-            .unwrap();
-        let scale = p.vae_scaling_factor() as f32;
-        let mean: Vec<f32> = latent.data.iter().map(|x| x / scale).collect();
-        case.compare("vae.mean", &mean);
+    struct Here;
+    impl Check for Here {
+        fn case<O: Ops + Clone + 'static>(&self, case: &Case<O>) {
+            let p = &case.pipeline;
+            let (shape, image) = case.get("vae.image");
+            let latent = p
+                .vae_encode(&image, shape[2], shape[3], &Cancel::new())
+                .unwrap();
+            let scale = p.vae_scaling_factor() as f32;
+            let mean: Vec<f32> = latent.data.iter().map(|x| x / scale).collect();
+            case.compare("vae.mean", &mean);
 
-        let (shape, z) = case.get("vae.z");
-        let mut decoded = Vec::new();
-        for mut latent in latents(&shape, &z) {
-            latent.data.iter_mut().for_each(|x| *x *= scale);
-            decoded.extend(p.vae_decode(&latent, &Cancel::new()).unwrap());
+            let (shape, z) = case.get("vae.z");
+            let mut decoded = Vec::new();
+            for mut latent in latents(&shape, &z) {
+                latent.data.iter_mut().for_each(|x| *x *= scale);
+                decoded.extend(p.vae_decode(&latent, &Cancel::new()).unwrap());
+            }
+            case.compare("vae.decoded", &decoded);
         }
-        case.compare("vae.decoded", &decoded);
     }
+    everywhere(Here);
 }
 
 #[test]
 fn predictions_are_those_of_diffusers_at_any_size_time_and_batch() {
-    for case in Case::all() {
-        let p = &case.pipeline;
-        for i in 0..4 {
-            let (shape, x) = case.get(&format!("unet.{i}.x"));
-            let (_, times) = case.get(&format!("unet.{i}.t"));
-            let (text_shape, text) = case.get(&format!("unet.{i}.c"));
-            let contexts: Vec<_> = text
-                .chunks_exact(text_shape[1] * text_shape[2])
-                .map(|data| {
-                    p.context(&TextEmbedding {
-                        data: data.to_vec(),
-                        length: text_shape[1],
-                        width: text_shape[2],
-                        dropped: 0,
+    struct Here;
+    impl Check for Here {
+        fn case<O: Ops + Clone + 'static>(&self, case: &Case<O>) {
+            let p = &case.pipeline;
+            for i in 0..4 {
+                let (shape, x) = case.get(&format!("unet.{i}.x"));
+                let (_, times) = case.get(&format!("unet.{i}.t"));
+                let (text_shape, text) = case.get(&format!("unet.{i}.c"));
+                let contexts: Vec<_> = text
+                    .chunks_exact(text_shape[1] * text_shape[2])
+                    .map(|data| {
+                        p.context(&TextEmbedding {
+                            data: data.to_vec(),
+                            length: text_shape[1],
+                            width: text_shape[2],
+                            dropped: 0,
+                        })
+                        .unwrap()
                     })
-                    .unwrap()
-                })
-                .collect();
-            let latents = latents(&shape, &x);
-            let batch: Vec<_> = latents
-                .iter()
-                .zip(&times)
-                .zip(&contexts)
-                .map(|((x, t), c)| (x, *t, c))
-                .collect();
-            let (out, middle) = p.unet_with_middle(&batch, &Cancel::new()).unwrap();
-            let out: Vec<f32> = out.into_iter().flat_map(|l| l.data).collect();
-            case.compare(&format!("unet.{i}.out"), &out);
-            case.compare(&format!("unet.{i}.mid"), &middle);
+                    .collect();
+                let latents = latents(&shape, &x);
+                let batch: Vec<_> = latents
+                    .iter()
+                    .zip(&times)
+                    .zip(&contexts)
+                    .map(|((x, t), c)| (x, *t, c))
+                    .collect();
+                let (out, middle) = p.unet_with_middle(&batch, &Cancel::new()).unwrap();
+                let out: Vec<f32> = out.into_iter().flat_map(|l| l.data).collect();
+                case.compare(&format!("unet.{i}.out"), &out);
+                case.compare(&format!("unet.{i}.mid"), &middle);
+            }
         }
     }
+    everywhere(Here);
 }
 
 #[test]

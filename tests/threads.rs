@@ -1,11 +1,12 @@
-//! The same bytes at any number of threads: each number in a process of its own, because the pool
-//! and candle's matrix product read `RAYON_NUM_THREADS` once.
+//! The same bytes at any number of threads, on both backends: each number in a process of its own,
+//! because the pool and candle's matrix product read `RAYON_NUM_THREADS` once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use semblance::Latent;
 use semblance::job::Cancel;
 use semblance::model::Pipeline;
 use semblance::nn::candle::Candle;
+use semblance::nn::native::Native;
 use semblance::nn::{Act, ConvSpec, LinearSpec, Mask, Ops, Plus, Shape};
 use semblance::weights::ModelSource;
 
@@ -16,14 +17,13 @@ fn noise(count: usize, seed: usize) -> Vec<f32> {
 }
 
 /// A digest of values large enough for every operation and the matrix product to share them out.
-fn digest() -> String {
+fn digest<O: Ops + Clone + 'static>(ops: O) -> String {
     let mut hash = blake3::Hasher::new();
     let mut eat = |numbers: &[f32]| {
         for x in numbers {
             hash.update(&x.to_le_bytes());
         }
     };
-    let ops = Candle;
     for (n, side, inputs, outputs) in [
         (1, 16, 64, 64),
         (2, 8, 192, 128),
@@ -44,7 +44,7 @@ fn digest() -> String {
             })
             .unwrap();
         let linear = ops
-            .make_linear(LinearSpec {
+            .make_gate(LinearSpec {
                 weight: &noise(inputs * outputs * 2, 3),
                 bias: None,
                 inputs,
@@ -67,7 +67,7 @@ fn digest() -> String {
     }
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny");
     let run = Cancel::new();
-    let p = Pipeline::load(&ModelSource::Directory(folder.into()), &run).unwrap();
+    let p = Pipeline::load_on(ops, &ModelSource::Directory(folder.into()), &run).unwrap();
     let context = p
         .context(&p.encode_text("a photo of the lake", &run).unwrap())
         .unwrap();
@@ -90,7 +90,11 @@ fn digest() -> String {
 #[test]
 fn results_are_the_same_bytes_at_any_number_of_threads() {
     if std::env::var_os("SEMBLANCE_TEST_DIGEST").is_some() {
-        println!("digest={}", digest());
+        println!(
+            "digest={}{}",
+            digest(Candle),
+            digest(Native::detect().unwrap())
+        );
         return;
     }
     let digests: Vec<String> = ["1", "2", "3", "7"]
@@ -108,7 +112,7 @@ fn results_are_the_same_bytes_at_any_number_of_threads() {
                 .unwrap();
             let text = String::from_utf8(child.stdout).unwrap();
             let start = text.find("digest=").expect("a digest") + 7;
-            text[start..start + 64].to_owned()
+            text[start..start + 128].to_owned()
         })
         .collect();
     assert!(digests.iter().all(|d| *d == digests[0]), "{digests:?}");

@@ -20,7 +20,6 @@ use std::sync::Arc;
 
 use once_cell::sync::OnceCell;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use semblance_kernels::cpu::VARIABLE;
 use semblance_kernels::{CpuPath, FpScope};
 use serde_json::json;
 
@@ -36,6 +35,8 @@ use crate::layer::{
     render_in_place, render_reduced,
 };
 use crate::model::{Outline, Pipeline};
+use crate::nn::Ops;
+use crate::nn::native::Native;
 use crate::params;
 use crate::recipe::{Recipe, Stamp};
 use crate::weights::{Layout, ModelSource};
@@ -56,9 +57,7 @@ pub struct EngineOptions {
     /// Which model.
     pub model: ModelChoice,
     /// Worker threads of the model's work, 1..=256, all cores when absent, and as many again for
-    /// pixels, made when they are first needed. candle splits its matrix products by the
-    /// machine's cores whatever this says, but computes the pieces in this pool: the number bounds
-    /// the threads and changes no byte.
+    /// pixels, made when they are first needed. The number changes no byte.
     pub threads: Option<NonZeroUsize>,
     /// Bytes that the engine may use: weights, loaded ones too, and one job, a quarter of it for what
     /// is kept between jobs. The machine's free memory for what is still to be taken when absent.
@@ -84,6 +83,7 @@ struct Shared {
     outline: Outline,
     schedule: Arc<Schedule>,
     catalogue: Catalogue,
+    native: Native,
     cpu_path: String,
     threads: NonZeroUsize,
     memory_limit: Option<u64>,
@@ -128,8 +128,7 @@ impl Engine {
     ///
     /// Errors: [`Code::ModelNotFound`], [`Code::InvalidModel`], [`Code::UnsupportedModel`] for the
     /// model, [`Code::InvalidParameter`] for the options and for a `SEMBLANCE_CPU` in the environment
-    /// that names no path of this CPU (any other changes nothing: candle finds its own),
-    /// [`Code::Io`] for an attribute folder.
+    /// that names no path of this CPU, [`Code::Io`] for an attribute folder.
     pub fn new(options: EngineOptions) -> Result<Self> {
         let threads = match options.threads {
             Some(threads) if threads.get() > MAX_THREADS => {
@@ -145,17 +144,14 @@ impl Engine {
                 .unwrap_or(NonZeroUsize::MIN)
                 .min(NonZeroUsize::new(MAX_THREADS).unwrap_or(NonZeroUsize::MIN)),
         };
-        // Candle takes its own path whatever is asked for: here the wish is only checked.
-        CpuPath::detect().map_err(|e| {
-            Error::new(Code::InvalidParameter, e.to_string()).with_parameter(VARIABLE)
-        })?;
+        let native = Native::detect()?;
         let source = source(&options.model)?;
         let outline = Outline::read(&source)?;
         let schedule = Arc::new(Schedule::new(outline.schedule())?);
         Ok(Engine(Arc::new(Shared {
             catalogue: Catalogue::open(&options.attribute_folders)?,
-            // candle's matrix product takes AVX2 and FMA where it finds them and nothing above.
-            cpu_path: format!("candle-{}", CpuPath::best().min(CpuPath::Avx2).name()),
+            cpu_path: native.name(),
+            native,
             threads,
             memory_limit: options.memory_limit,
             pool: OnceCell::new(),
@@ -313,7 +309,7 @@ impl Shared {
         if let Some(model) = self.model.get() {
             return Ok(Arc::clone(model));
         }
-        let model = Pipeline::load(&self.source, control.cancel())?;
+        let model = Pipeline::load_on(self.native.clone(), &self.source, control.cancel())?;
         Ok(Arc::clone(self.model.get_or_init(|| model)))
     }
 

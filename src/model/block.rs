@@ -162,7 +162,7 @@ impl<O: Ops> Transformer<O> {
                     two.linear_no_bias("to_v", text, c)?,
                 ],
                 cross_out: two.linear("to_out.0", c, c)?,
-                gate: b.linear("ff.net.0.proj", c, 8 * c)?,
+                gate: b.gate("ff.net.0.proj", c, 8 * c)?,
                 down: b.linear("ff.net.2", 4 * c, c)?,
             })
         };

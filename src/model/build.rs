@@ -95,6 +95,17 @@ impl<'a, O: Ops> Builder<'a, O> {
         at.make_linear(inputs, outputs, &[outputs, inputs, 1, 1], Some(&bias))
     }
 
+    /// A linear layer with bias that gives values and, after them, as many gates.
+    pub fn gate(&self, name: &str, inputs: usize, outputs: usize) -> Result<O::Linear> {
+        let at = self.at(name);
+        self.ops.make_gate(LinearSpec {
+            weight: &at.numbers("weight", &[outputs, inputs])?,
+            bias: Some(&at.numbers("bias", &[outputs])?),
+            inputs,
+            outputs,
+        })
+    }
+
     fn make_linear(
         &self,
         inputs: usize,

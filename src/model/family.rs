@@ -17,12 +17,9 @@ use crate::diffusion::{Latent, Schedule, ScheduleConfig};
 use crate::error::{Code, Error, Result};
 use crate::job::Cancel;
 use crate::limits::MAX_GRID_SIDE;
-use crate::nn::candle::Candle;
+use crate::nn::native::Native;
 use crate::nn::{Ops, Shape};
 use crate::weights::{self, Layout, ModelSource};
-
-type Backend = Candle;
-type Tensor = <Backend as Ops>::Tensor;
 
 /// Side of the square pictures that a model may be trained at, pixels: its 2:1 pictures keep within
 /// [`MAX_GRID_SIDE`]. Stops: a file whose sizes to choose from are millions.
@@ -44,7 +41,7 @@ pub struct TextEmbedding {
 /// A text's (or a mix of texts') keys and values in every cross-attention layer: what a prediction
 /// takes. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Context(TextKeys<Tensor>);
+pub struct Context<O: Ops = Native>(TextKeys<O::Tensor>);
 
 /// A size that the model works at, in picture pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -218,18 +215,18 @@ impl Outline {
     }
 }
 
-/// A loaded model.
-pub struct Pipeline {
+/// A loaded model, on the backend `O`.
+pub struct Pipeline<O: Ops = Native> {
     outline: Outline,
     hash: String,
-    ops: Backend,
+    ops: O,
     tokenizer: Tokenizer,
-    text: ClipText<Backend>,
-    unet: UNet<Backend>,
-    vae: Vae<Backend>,
+    text: ClipText<O>,
+    unet: UNet<O>,
+    vae: Vae<O>,
 }
 
-impl std::fmt::Debug for Pipeline {
+impl<O: Ops> std::fmt::Debug for Pipeline<O> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pipeline")
             .field("name", &self.outline.name)
@@ -239,21 +236,31 @@ impl std::fmt::Debug for Pipeline {
 }
 
 impl Pipeline {
-    /// The model at `source`: the one already loaded in this process, or a new one.
+    /// The model at `source` on the CPU path that [`Cpu::detect`] gives: the one already loaded in
+    /// this process, or a new one.
+    ///
+    /// Errors as [`Pipeline::load_on`], and [`Code::InvalidParameter`] for a path that is not here.
+    pub fn load(source: &ModelSource, cancel: &Cancel) -> Result<Arc<Pipeline>> {
+        Self::load_on(Native::detect()?, source, cancel)
+    }
+}
+
+impl<O: Ops + 'static> Pipeline<O> {
+    /// The model at `source` on the backend `ops`: the one already loaded in this process, on a
+    /// backend of the same kind, or a new one.
     ///
     /// Errors: [`Code::ModelNotFound`] without model_index.json, [`Code::UnsupportedModel`] for a
     /// class or option that does not run, [`Code::InvalidModel`] for damaged files,
     /// [`Code::Cancelled`].
-    pub fn load(source: &ModelSource, cancel: &Cancel) -> Result<Arc<Pipeline>> {
+    pub fn load_on(ops: O, source: &ModelSource, cancel: &Cancel) -> Result<Arc<Pipeline<O>>> {
         let layout = Layout::open(source)?;
         check_family(&layout)?;
-        weights::shared(layout.stamps()?, cancel, || {
-            Self::build(&layout, cancel).map(Arc::new)
+        weights::shared(&ops.name(), layout.stamps()?, cancel, || {
+            Self::build(ops, &layout, cancel).map(Arc::new)
         })
     }
 
-    fn build(layout: &Layout, cancel: &Cancel) -> Result<Pipeline> {
-        let ops = Backend::default();
+    fn build(ops: O, layout: &Layout, cancel: &Cancel) -> Result<Pipeline<O>> {
         let outline = Outline::of(layout)?;
         let tokenizer = Tokenizer::load(layout.source(), outline.text.length)?;
         let text = {
@@ -346,7 +353,7 @@ impl Pipeline {
     }
 
     /// The keys and values of a text.
-    pub fn context(&self, text: &TextEmbedding) -> Result<Context> {
+    pub fn context(&self, text: &TextEmbedding) -> Result<Context<O>> {
         let want = self.text.config();
         if text.width != want.width || text.length == 0 || text.length > want.length {
             return Err(Error::new(
@@ -366,7 +373,7 @@ impl Pipeline {
     /// Σ weightᵢ · contextᵢ, which is the context of the same mix of embeddings (keys and values are
     /// linear in the text). A single term of weight 1 comes back bit for bit; terms of weight 0 are
     /// left out, so that a mix at either end is exactly that end.
-    pub fn mix(&self, terms: &[(f32, &Context)]) -> Result<Context> {
+    pub fn mix(&self, terms: &[(f32, &Context<O>)]) -> Result<Context<O>> {
         let mut kept: Vec<_> = terms.iter().filter(|(w, _)| *w != 0.0).copied().collect();
         if kept.is_empty() {
             kept.extend(terms.first());
@@ -374,8 +381,8 @@ impl Pipeline {
         let Some((_, first)) = kept.first() else {
             return Err(Error::new(Code::Internal, "a mix of no texts"));
         };
-        let layer = |i: usize| -> Result<KeyValue<Tensor>> {
-            let part = |f: fn(&KeyValue<Tensor>) -> &Tensor| {
+        let layer = |i: usize| -> Result<KeyValue<O::Tensor>> {
+            let part = |f: fn(&KeyValue<O::Tensor>) -> &O::Tensor| {
                 let parts: Vec<_> = kept
                     .iter()
                     .filter_map(|(w, c)| Some((*w, f(c.0.0.get(i)?))))
@@ -393,14 +400,18 @@ impl Pipeline {
 
     /// Predicts for a batch of (noisy latent, time, text): noise or velocity, as
     /// [`ScheduleConfig::prediction_type`] says. All latents have one size.
-    pub fn unet(&self, batch: &[(&Latent, f32, &Context)], cancel: &Cancel) -> Result<Vec<Latent>> {
+    pub fn unet(
+        &self,
+        batch: &[(&Latent, f32, &Context<O>)],
+        cancel: &Cancel,
+    ) -> Result<Vec<Latent>> {
         Ok(self.unet_with_middle(batch, cancel)?.0)
     }
 
     /// As [`Pipeline::unet`], with the middle block's output for the whole batch, `n × c × h × w`.
     pub fn unet_with_middle(
         &self,
-        batch: &[(&Latent, f32, &Context)],
+        batch: &[(&Latent, f32, &Context<O>)],
         cancel: &Cancel,
     ) -> Result<(Vec<Latent>, Vec<f32>)> {
         let Some((first, ..)) = batch.first() else {
@@ -419,8 +430,8 @@ impl Pipeline {
         }
         let x = self.ops.value_nchw(&data, shape)?;
         let times: Vec<f32> = batch.iter().map(|(_, t, _)| *t).collect();
-        let layers = |i: usize| -> Result<KeyValue<Tensor>> {
-            let part = |f: fn(&KeyValue<Tensor>) -> &Tensor| {
+        let layers = |i: usize| -> Result<KeyValue<O::Tensor>> {
+            let part = |f: fn(&KeyValue<O::Tensor>) -> &O::Tensor| {
                 let parts: Vec<_> = batch
                     .iter()
                     .filter_map(|(_, _, c)| c.0.0.get(i).map(f))

@@ -4,7 +4,7 @@
 //! (`model`), where weights come from (`weights`) and dense linear algebra outside networks.
 //!
 //! A model is a function over `O: Ops`, so that one text of it can be read in several ways: plain
-//! values ([`candle`] today, native kernels with packed bf16 weights later), values with what a
+//! values ([`native`], and [`candle`] as its independent reference), values with what a
 //! reverse pass needs, values with a tangent. To leave those ways open, weights are frozen handles that the
 //! backend makes once and lays out as it likes, what a fast kernel can fuse (bias, residual,
 //! activation, gate) is ONE operation, and no operation says how a value lies in memory.
@@ -13,6 +13,9 @@
 //! per sample a map of 1 × 1: attention over an image then needs no reshape.
 
 pub mod candle;
+pub mod native;
+#[cfg(test)]
+mod tests;
 
 use crate::error::{Code, Error, Result};
 
@@ -146,10 +149,17 @@ pub trait Ops: Send + Sync {
     /// A normalisation's frozen scale and shift.
     type Norm: Send + Sync;
 
+    /// The backend and what its results depend on, as in reports: `native-avx2`, for example.
+    fn name(&self) -> String;
+
     /// Takes over a convolution's weights.
     fn make_conv(&self, spec: ConvSpec<'_>) -> Result<Self::Conv>;
     /// Takes over a linear layer's weights.
     fn make_linear(&self, spec: LinearSpec<'_>) -> Result<Self::Linear>;
+    /// Takes over the weights of a linear layer for [`Ops::geglu`] alone.
+    fn make_gate(&self, spec: LinearSpec<'_>) -> Result<Self::Linear> {
+        self.make_linear(spec)
+    }
     /// Takes over a normalisation's scale and shift, one of each per channel.
     fn make_norm(&self, scale: &[f32], shift: &[f32], eps: f32) -> Result<Self::Norm>;
 
@@ -174,7 +184,8 @@ pub trait Ops: Send + Sync {
         w: &Self::Linear,
         plus: Plus<'_, Self::Tensor>,
     ) -> Result<Self::Tensor>;
-    /// `a · gelu(b)` where `w` gives `a` and `b` side by side (GEGLU, Shazeer 2020, arXiv 2002.05202).
+    /// `a · gelu(b)` where `w`, made by [`Ops::make_gate`], gives `a` and `b` side by side (GEGLU,
+    /// Shazeer 2020, arXiv 2002.05202).
     fn geglu(&self, x: &Self::Tensor, w: &Self::Linear) -> Result<Self::Tensor>;
     /// Normalises each sample over positions and `groups` runs of channels, then `act`.
     fn group_norm(

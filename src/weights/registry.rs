@@ -12,21 +12,24 @@ use super::Stamp;
 use crate::error::Result;
 use crate::job::Cancel;
 
+/// The backend's name and the files.
+type Key = (String, Vec<Stamp>);
 type Slot = Arc<Mutex<Option<Weak<dyn Any + Send + Sync>>>>;
 
-static MODELS: Lazy<Mutex<HashMap<Vec<Stamp>, Slot>>> = Lazy::new(Mutex::default);
+static MODELS: Lazy<Mutex<HashMap<Key, Slot>>> = Lazy::new(Mutex::default);
 
 /// How long a thread sleeps that waits for another one's load, before it looks at its cancel flag.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The value of `key`: the living one, or what `load` makes. Two threads that ask at once load once;
+/// The model of the files `key` on the backend of this name: the living one, or what `load` makes. Two threads that ask at once load once;
 /// the one that waits can be cancelled. Nothing is kept alive here.
 pub fn shared<T: Any + Send + Sync>(
+    backend: &str,
     key: Vec<Stamp>,
     cancel: &Cancel,
     load: impl FnOnce() -> Result<Arc<T>>,
 ) -> Result<Arc<T>> {
-    let slot = slot(key);
+    let slot = slot((backend.to_owned(), key));
     let mut model = loop {
         cancel.check()?;
         if let Some(model) = slot.try_lock_for(LOOK) {
@@ -45,7 +48,7 @@ pub fn shared<T: Any + Send + Sync>(
 }
 
 /// The slot of `key`; those of models that nobody holds any more are forgotten.
-fn slot(key: Vec<Stamp>) -> Slot {
+fn slot(key: Key) -> Slot {
     let mut models = MODELS.lock();
     // A slot that somebody else holds is being filled, or soon will be.
     models.retain(|_, slot| match Arc::get_mut(slot) {
@@ -68,8 +71,9 @@ mod tests {
     #[test]
     fn a_slot_that_is_not_filled_yet_is_not_forgotten() {
         let stamp = ModelSource::Embedded(&[]).stamp("b").unwrap();
-        let first = slot(vec![stamp.clone()]);
-        assert!(Arc::ptr_eq(&first, &slot(vec![stamp])));
+        let key = (String::new(), vec![stamp]);
+        let first = slot(key.clone());
+        assert!(Arc::ptr_eq(&first, &slot(key)));
     }
 
     #[test]
@@ -81,7 +85,7 @@ mod tests {
             let (begin, loads) = (Barrier::new(THREADS), AtomicUsize::new(0));
             let ask = || {
                 begin.wait();
-                shared(key.clone(), &Cancel::new(), || {
+                shared("", key.clone(), &Cancel::new(), || {
                     Ok(Arc::new(loads.fetch_add(1, Ordering::SeqCst)))
                 })
                 .unwrap()

@@ -1,8 +1,7 @@
-//! [`Ops`] over candle's tensors on the CPU in f32: the portable backend and the reference for
-//! every faster one.
+//! [`Ops`] over candle's tensors on the CPU in f32: the reference for every faster backend.
 //!
-//! For: any CPU that Rust compiles for. Not for: gradients (what walks slices
-//! here is invisible to candle's) and other devices.
+//! For: an independent second opinion, in tests and benchmarks. Not for: the engine, gradients (what
+//! walks slices here is invisible to candle's) and other devices.
 //!
 //! Values lie as `n × h × w × c`, so that a convolution is one matrix product over gathered rows
 //! (`conv`), a linear layer is one without gathering, and tokens are maps. candle supplies storage
@@ -13,11 +12,10 @@ mod attention;
 mod conv;
 mod math;
 mod norm;
-#[cfg(test)]
-mod tests;
 
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor};
 use rayon::prelude::*;
+use semblance_kernels::CpuPath;
 
 use super::{Act, ConvSpec, LinearSpec, Mask, Ops, Plus, Shape, mismatch};
 use crate::error::{Code, Error, Result};
@@ -204,6 +202,11 @@ impl Ops for Candle {
     type Conv = Conv;
     type Linear = Linear;
     type Norm = Norm;
+
+    fn name(&self) -> String {
+        // candle's matrix product takes AVX2 and FMA where it finds them and nothing above.
+        format!("candle-{}", CpuPath::best().min(CpuPath::Avx2))
+    }
 
     fn make_conv(&self, spec: ConvSpec<'_>) -> Result<Conv> {
         Conv::new(spec)

@@ -1,0 +1,384 @@
+//! [`Ops`] over our own CPU kernels: the backend that the engine runs on.
+//!
+//! For: speed on any CPU, on the path that a [`Cpu`] names. Not for: gradients and other devices.
+//!
+//! Values are f32 and lie as `n × h × w × c`, in memory that the backend recycles, so that a network
+//! in its stride allocates nothing. Weights are packed once for the path; on `avx512bf16` products
+//! round their operands to bf16, and everything else stays f32.
+
+use std::sync::Arc;
+
+use semblance_kernels as kernels;
+use semblance_kernels::cpu::VARIABLE;
+use semblance_kernels::{Affine, Arena, Cpu, Finish, Heads, KernelError, Pooled, Weights, Window};
+
+use super::{Act, ConvSpec, LinearSpec, Mask, Ops, Plus, Shape, mismatch};
+use crate::error::{Code, Error, Result};
+
+/// Bytes that are kept for the next values. Stops: an edit of a large model that leaves its largest
+/// maps behind.
+const KEEP: usize = 128 << 20;
+
+/// The backend: a path and recycled memory.
+#[derive(Clone, Debug)]
+pub struct Native {
+    cpu: Cpu,
+    arena: Arc<Arena>,
+}
+
+/// A value.
+#[derive(Clone, Debug)]
+pub struct Tensor(Arc<Value>);
+
+#[derive(Debug)]
+struct Value {
+    data: Pooled,
+    shape: Shape,
+}
+
+/// A convolution's weights.
+#[derive(Debug)]
+pub struct Conv(kernels::Conv);
+
+/// A linear layer's weights; those of a gated one are packed in another order.
+#[derive(Debug)]
+pub struct Linear {
+    weights: Weights,
+    gated: bool,
+}
+
+/// A normalisation's scale and shift.
+#[derive(Debug)]
+pub struct Norm {
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+    eps: f32,
+}
+
+impl From<KernelError> for Error {
+    fn from(e: KernelError) -> Self {
+        match e {
+            KernelError::OutOfMemory { .. } => {
+                Error::new(Code::OutOfMemory, e.to_string()).with_hint("free some memory")
+            }
+            _ => Error::new(Code::Internal, e.to_string()),
+        }
+    }
+}
+
+impl Norm {
+    fn affine(&self) -> Affine<'_> {
+        Affine {
+            scale: &self.scale,
+            shift: &self.shift,
+            eps: self.eps,
+        }
+    }
+}
+
+fn size(s: Shape) -> kernels::Size {
+    kernels::Size {
+        n: s.n,
+        h: s.h,
+        w: s.w,
+        c: s.c,
+    }
+}
+
+fn activation(act: Act) -> kernels::Act {
+    match act {
+        Act::Identity => kernels::Act::Identity,
+        Act::Silu => kernels::Act::Silu,
+        Act::Gelu => kernels::Act::Gelu,
+        Act::QuickGelu => kernels::Act::QuickGelu,
+    }
+}
+
+/// What to add to a result of shape `out`, checked.
+fn finish<'a>(plus: &Plus<'a, Tensor>, out: Shape) -> Result<Finish<'a>> {
+    let (plus, shape) = match plus {
+        Plus::Nothing => return Ok(Finish::default()),
+        Plus::PerSample(x) => (
+            kernels::Plus::PerSample(&x.0.data),
+            (x.0.shape, Shape::map(out.n, 1, 1, out.c)),
+        ),
+        Plus::Residual(x) => (kernels::Plus::Residual(&x.0.data), (x.0.shape, out)),
+    };
+    match shape.0 == shape.1 {
+        true => Ok(Finish {
+            plus,
+            ..Finish::default()
+        }),
+        false => Err(mismatch("plus", format!("{:?} onto {out:?}", shape.0))),
+    }
+}
+
+impl Native {
+    /// The backend on the path of `cpu`.
+    pub fn new(cpu: Cpu) -> Self {
+        Native {
+            cpu,
+            arena: Arena::new(KEEP),
+        }
+    }
+
+    /// The backend on the path that this CPU should take, or that the environment asks for.
+    ///
+    /// Errors with [`Code::InvalidParameter`] when the CPU lacks what is asked for.
+    pub fn detect() -> Result<Self> {
+        let cpu = Cpu::detect().map_err(|e| {
+            Error::new(Code::InvalidParameter, e.to_string()).with_parameter(VARIABLE)
+        })?;
+        Ok(Native::new(cpu))
+    }
+
+    /// The path that it runs on.
+    pub fn cpu(&self) -> Cpu {
+        self.cpu
+    }
+
+    /// A new value of `shape`, whose numbers `fill` sets, all of them.
+    fn make(
+        &self,
+        shape: Shape,
+        fill: impl FnOnce(&mut [f32]) -> kernels::Result<()>,
+    ) -> Result<Tensor> {
+        let mut data = self.arena.take(shape.len())?;
+        fill(&mut data)?;
+        Ok(Tensor(Arc::new(Value { data, shape })))
+    }
+
+    fn product(&self, x: &Tensor, w: &Linear, plus: &Plus<'_, Tensor>) -> Result<Tensor> {
+        let s = x.0.shape;
+        if s.c != w.weights.inputs() || s.is_empty() {
+            let what = format!("{s:?} into {} inputs", w.weights.inputs());
+            return Err(mismatch("linear", what));
+        }
+        let out = Shape {
+            c: w.weights.outputs(),
+            ..s
+        };
+        let finish = finish(plus, out)?;
+        self.make(out, |out| {
+            kernels::linear(&x.0.data, s.n, &w.weights, finish, out)
+        })
+    }
+}
+
+impl Ops for Native {
+    type Tensor = Tensor;
+    type Conv = Conv;
+    type Linear = Linear;
+    type Norm = Norm;
+
+    fn name(&self) -> String {
+        format!("native-{}", self.cpu.path())
+    }
+
+    fn make_conv(&self, spec: ConvSpec<'_>) -> Result<Conv> {
+        let window = Window {
+            size: spec.size,
+            stride: spec.stride,
+            padding: spec.padding,
+        };
+        let (inputs, outputs) = (spec.inputs, spec.outputs);
+        let conv = kernels::Conv::new(self.cpu, spec.kernel, spec.bias, inputs, outputs, window)?;
+        Ok(Conv(conv))
+    }
+
+    fn make_linear(&self, spec: LinearSpec<'_>) -> Result<Linear> {
+        let (weight, bias) = (spec.weight, spec.bias);
+        Ok(Linear {
+            weights: Weights::linear(self.cpu, weight, bias, spec.inputs, spec.outputs)?,
+            gated: false,
+        })
+    }
+
+    fn make_gate(&self, spec: LinearSpec<'_>) -> Result<Linear> {
+        let (weight, bias) = (spec.weight, spec.bias);
+        Ok(Linear {
+            weights: Weights::gated(self.cpu, weight, bias, spec.inputs, spec.outputs)?,
+            gated: true,
+        })
+    }
+
+    fn make_norm(&self, scale: &[f32], shift: &[f32], eps: f32) -> Result<Norm> {
+        if scale.len() != shift.len() || scale.is_empty() {
+            let what = format!("{} scales, {} shifts", scale.len(), shift.len());
+            return Err(mismatch("norm", what));
+        }
+        Ok(Norm {
+            scale: scale.to_vec(),
+            shift: shift.to_vec(),
+            eps,
+        })
+    }
+
+    fn value(&self, data: Vec<f32>, shape: Shape) -> Result<Tensor> {
+        if data.len() != shape.len() {
+            let what = format!("{} numbers for {shape:?}", data.len());
+            return Err(mismatch("value", what));
+        }
+        self.make(shape, |out| {
+            out.copy_from_slice(&data);
+            Ok(())
+        })
+    }
+
+    fn numbers(&self, x: &Tensor) -> Result<Vec<f32>> {
+        Ok(x.0.data.to_vec())
+    }
+
+    fn shape(&self, x: &Tensor) -> Result<Shape> {
+        Ok(x.0.shape)
+    }
+
+    fn conv(&self, x: &Tensor, w: &Conv, plus: Plus<'_, Tensor>) -> Result<Tensor> {
+        let from = size(x.0.shape);
+        let Some(to) = w.0.output(from) else {
+            return Err(mismatch("conv", format!("{from:?} does not fit")));
+        };
+        let out = Shape::map(to.n, to.h, to.w, to.c);
+        let finish = finish(&plus, out)?;
+        self.make(out, |out| w.0.run(&x.0.data, from, finish, out))
+    }
+
+    fn linear(&self, x: &Tensor, w: &Linear, plus: Plus<'_, Tensor>) -> Result<Tensor> {
+        match w.gated {
+            false => self.product(x, w, &plus),
+            true => Err(mismatch("linear", "a gated layer")),
+        }
+    }
+
+    fn geglu(&self, x: &Tensor, w: &Linear) -> Result<Tensor> {
+        match w.gated {
+            true => self.product(x, w, &Plus::Nothing),
+            false => Err(mismatch("geglu", "a layer without gates")),
+        }
+    }
+
+    fn group_norm(&self, x: &Tensor, w: &Norm, groups: usize, act: Act) -> Result<Tensor> {
+        let s = x.0.shape;
+        if s.c != w.scale.len() || s.is_empty() {
+            let what = format!("{s:?} over {} channels", w.scale.len());
+            return Err(mismatch("group_norm", what));
+        }
+        let act = activation(act);
+        self.make(s, |out| {
+            kernels::group_norm(self.cpu, &x.0.data, s.n, groups, w.affine(), act, out)
+        })
+    }
+
+    fn layer_norm(&self, x: &Tensor, w: &Norm) -> Result<Tensor> {
+        let s = x.0.shape;
+        if s.c != w.scale.len() {
+            let what = format!("{s:?} over {} channels", w.scale.len());
+            return Err(mismatch("layer_norm", what));
+        }
+        self.make(s, |out| {
+            kernels::layer_norm(self.cpu, &x.0.data, w.affine(), out)
+        })
+    }
+
+    fn attention(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        heads: usize,
+        mask: Mask,
+    ) -> Result<Tensor> {
+        let (sq, sk) = (q.0.shape, k.0.shape);
+        let fits = v.0.shape == sk && sq.n == sk.n && sq.c == sk.c;
+        if !fits || heads == 0 || !sq.c.is_multiple_of(heads) {
+            let what = format!("{sq:?} over {sk:?} with {heads} heads");
+            return Err(mismatch("attention", what));
+        }
+        let counts = Heads {
+            samples: sq.n,
+            queries: sq.rows_per_sample(),
+            keys: sk.rows_per_sample(),
+            heads,
+            size: sq.c / heads,
+        };
+        let mask = match mask {
+            Mask::None => kernels::Mask::None,
+            Mask::Causal => kernels::Mask::Causal,
+        };
+        self.make(sq, |out| {
+            let (q, k, v) = (&q.0.data, &k.0.data, &v.0.data);
+            kernels::attention(self.cpu, q, k, v, counts, mask, out)
+        })
+    }
+
+    fn act(&self, x: &Tensor, act: Act) -> Result<Tensor> {
+        self.make(x.0.shape, |out| {
+            out.copy_from_slice(&x.0.data);
+            kernels::activate(self.cpu, activation(act), out);
+            Ok(())
+        })
+    }
+
+    fn upsample(&self, x: &Tensor, h: usize, w: usize) -> Result<Tensor> {
+        let s = x.0.shape;
+        self.make(Shape { h, w, ..s }, |out| {
+            kernels::upsample(&x.0.data, size(s), h, w, out)
+        })
+    }
+
+    fn concat(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        let (sa, sb) = (a.0.shape, b.0.shape);
+        if (Shape { c: sb.c, ..sa }) != sb {
+            return Err(mismatch("concat", format!("{sa:?} and {sb:?}")));
+        }
+        let c = sa.c + sb.c;
+        self.make(Shape { c, ..sa }, |out| {
+            kernels::concat(&a.0.data, &b.0.data, (sa.c, sb.c), out)
+        })
+    }
+
+    fn stack(&self, parts: &[&Tensor]) -> Result<Tensor> {
+        let Some((first, rest)) = parts.split_first() else {
+            return Err(mismatch("stack", "no parts"));
+        };
+        if rest.is_empty() {
+            return Ok((*first).clone());
+        }
+        let s = first.0.shape;
+        if let Some(other) = rest.iter().find(|p| {
+            Shape {
+                n: s.n,
+                ..p.0.shape
+            } != s
+        }) {
+            return Err(mismatch("stack", format!("{s:?} and {:?}", other.0.shape)));
+        }
+        let n = parts.iter().map(|p| p.0.shape.n).sum();
+        self.make(Shape { n, ..s }, |mut out| {
+            for part in parts {
+                let (to, rest) = out.split_at_mut(part.0.data.len());
+                to.copy_from_slice(&part.0.data);
+                out = rest;
+            }
+            Ok(())
+        })
+    }
+
+    fn combine(&self, terms: &[(f32, &Tensor)]) -> Result<Tensor> {
+        let Some((weight, first)) = terms.first() else {
+            return Err(mismatch("combine", "no terms"));
+        };
+        if *weight == 1.0 && terms.len() == 1 {
+            return Ok((*first).clone());
+        }
+        let s = first.0.shape;
+        if let Some((_, other)) = terms.iter().find(|(_, x)| x.0.shape != s) {
+            return Err(mismatch(
+                "combine",
+                format!("{s:?} and {:?}", other.0.shape),
+            ));
+        }
+        let slices: Vec<(f32, &[f32])> = terms.iter().map(|(w, x)| (*w, &*x.0.data)).collect();
+        self.make(s, |out| kernels::combine(self.cpu, &slices, out))
+    }
+}

@@ -1,0 +1,305 @@
+//! Each operation of each backend against the plainest loop that says what it means.
+
+use semblance_kernels::{Cpu, CpuPath};
+
+use super::candle::Candle;
+use super::native::Native;
+use super::*;
+use crate::error::Code;
+
+/// A test of operations, for any backend.
+trait Check {
+    fn on<O: Ops>(&self, ops: &O);
+}
+
+/// Runs a test on candle and on every exact path of the native backend.
+fn everywhere(check: impl Check) {
+    check.on(&Candle);
+    for path in [CpuPath::Portable, CpuPath::Avx2, CpuPath::Avx512] {
+        match Cpu::new(path) {
+            Ok(cpu) => check.on(&Native::new(cpu)),
+            Err(_) => println!("skipped: no {path} here"),
+        }
+    }
+}
+
+/// Numbers that look random, the same every time.
+fn noise(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
+    (0..count)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+fn close(a: &[f32], b: &[f32]) {
+    assert_eq!(a.len(), b.len());
+    for (i, (a, b)) in a.iter().zip(b).enumerate() {
+        assert!(
+            (a - b).abs() <= 2e-5 * (1.0 + b.abs()),
+            "{i}: {a} is not {b}"
+        );
+    }
+}
+
+fn plain_conv(x: &[f32], s: Shape, spec: &ConvSpec<'_>) -> Vec<f32> {
+    let (oh, ow) = (spec.output(s.h).unwrap(), spec.output(s.w).unwrap());
+    let k = spec.size;
+    let mut out = Vec::new();
+    for n in 0..s.n {
+        for y in 0..oh {
+            for xx in 0..ow {
+                for o in 0..spec.outputs {
+                    let mut sum = f64::from(spec.bias[o]);
+                    for dy in 0..k {
+                        for dx in 0..k {
+                            let row = (y * spec.stride + dy).wrapping_sub(spec.padding.0);
+                            let col = (xx * spec.stride + dx).wrapping_sub(spec.padding.0);
+                            if row >= s.h || col >= s.w {
+                                continue;
+                            }
+                            for i in 0..s.c {
+                                let a = x[((n * s.h + row) * s.w + col) * s.c + i];
+                                let b = spec.kernel[((o * s.c + i) * k + dy) * k + dx];
+                                sum += f64::from(a * b);
+                            }
+                        }
+                    }
+                    out.push(sum as f32);
+                }
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn convolution_is_the_sum_that_defines_it_at_every_stride_padding_and_size() {
+    struct Here;
+    impl Check for Here {
+        fn on<O: Ops>(&self, ops: &O) {
+            // The last two are larger than one tile of gathered rows.
+            for (i, (s, outputs, size, stride, padding)) in [
+                (Shape::map(2, 5, 7, 3), 4, 3, 1, (1, 1)),
+                (Shape::map(1, 6, 5, 2), 3, 3, 2, (1, 1)),
+                (Shape::map(2, 6, 4, 2), 3, 3, 2, (0, 1)),
+                (Shape::map(1, 1, 1, 4), 2, 3, 1, (1, 1)),
+                (Shape::map(3, 4, 4, 5), 6, 1, 1, (0, 0)),
+                (Shape::map(1, 65, 66, 16), 5, 3, 1, (1, 1)),
+                (Shape::map(2, 70, 90, 8), 3, 3, 2, (0, 1)),
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                let seed = i as u32;
+                let x = noise(s.len(), seed);
+                let (kernel, bias) = (
+                    noise(outputs * s.c * size * size, seed + 50),
+                    noise(outputs, seed + 90),
+                );
+                let spec = ConvSpec {
+                    kernel: &kernel,
+                    bias: &bias,
+                    inputs: s.c,
+                    outputs,
+                    size,
+                    stride,
+                    padding,
+                };
+                let want = plain_conv(&x, s, &spec);
+                let value = ops.value(x, s).unwrap();
+                let w = ops.make_conv(spec).unwrap();
+                let y = ops.conv(&value, &w, Plus::Nothing).unwrap();
+                close(&ops.numbers(&y).unwrap(), &want);
+
+                let out = ops.shape(&y).unwrap();
+                let residual = noise(out.len(), seed + 7);
+                let r = ops.value(residual.clone(), out).unwrap();
+                let y = ops.conv(&value, &w, Plus::Residual(&r)).unwrap();
+                let more: Vec<f32> = want.iter().zip(&residual).map(|(a, b)| a + b).collect();
+                close(&ops.numbers(&y).unwrap(), &more);
+
+                let vectors = noise(out.n * out.c, seed + 8);
+                let v = ops
+                    .value(vectors.clone(), Shape::map(out.n, 1, 1, out.c))
+                    .unwrap();
+                let y = ops.conv(&value, &w, Plus::PerSample(&v)).unwrap();
+                let sample = out.rows_per_sample() * out.c;
+                let more: Vec<f32> = want
+                    .iter()
+                    .enumerate()
+                    .map(|(i, a)| a + vectors[i / sample * out.c + i % out.c])
+                    .collect();
+                close(&ops.numbers(&y).unwrap(), &more);
+            }
+        }
+    }
+    everywhere(Here);
+}
+
+#[test]
+fn attention_is_the_softmax_that_defines_it_masked_and_in_blocks_of_queries() {
+    struct Here;
+    impl Check for Here {
+        fn on<O: Ops>(&self, ops: &O) {
+            let heads = 2;
+            for (lq, lk, mask) in [
+                (3, 5, Mask::None),
+                (6, 6, Mask::Causal),
+                (600, 9, Mask::None),
+                (530, 530, Mask::Causal),
+            ] {
+                let (sq, sk) = (Shape::tokens(2, lq, 8), Shape::tokens(2, lk, 8));
+                let (q, k, v) = (noise(sq.len(), 1), noise(sk.len(), 2), noise(sk.len(), 3));
+                let mut want = vec![0.0; sq.len()];
+                for n in 0..2 {
+                    for h in 0..heads {
+                        for i in 0..lq {
+                            let seen = if mask == Mask::Causal { i + 1 } else { lk };
+                            let weight = |j: usize| {
+                                let dot: f32 = (0..4)
+                                    .map(|d| {
+                                        q[(n * lq + i) * 8 + h * 4 + d]
+                                            * k[(n * lk + j) * 8 + h * 4 + d]
+                                    })
+                                    .sum();
+                                (f64::from(dot) / 2.0).exp()
+                            };
+                            let total: f64 = (0..seen).map(weight).sum();
+                            for d in 0..4 {
+                                let sum: f64 = (0..seen)
+                                    .map(|j| weight(j) * f64::from(v[(n * lk + j) * 8 + h * 4 + d]))
+                                    .sum();
+                                want[(n * lq + i) * 8 + h * 4 + d] = (sum / total) as f32;
+                            }
+                        }
+                    }
+                }
+                let (q, k, v) = (
+                    ops.value(q, sq).unwrap(),
+                    ops.value(k, sk).unwrap(),
+                    ops.value(v, sk).unwrap(),
+                );
+                let y = ops.attention(&q, &k, &v, heads, mask).unwrap();
+                close(&ops.numbers(&y).unwrap(), &want);
+            }
+        }
+    }
+    everywhere(Here);
+}
+
+#[test]
+fn group_norm_has_mean_zero_and_variance_one_in_each_group() {
+    struct Here;
+    impl Check for Here {
+        fn on<O: Ops>(&self, ops: &O) {
+            let s = Shape::map(2, 40, 30, 12);
+            let x: Vec<f32> = noise(s.len(), 4).iter().map(|x| 100.0 + x).collect();
+            let w = ops.make_norm(&[1.0; 12], &[0.0; 12], 1e-6).unwrap();
+            let y = ops.group_norm(&ops.value(x, s).unwrap(), &w, 3, Act::Identity);
+            let y = ops.numbers(&y.unwrap()).unwrap();
+            for n in 0..2 {
+                for g in 0..3 {
+                    let group: Vec<f64> = (0..1200)
+                        .flat_map(|r| (0..4).map(move |c| (n * 1200 + r) * 12 + g * 4 + c))
+                        .map(|i| f64::from(y[i]))
+                        .collect();
+                    let mean = group.iter().sum::<f64>() / group.len() as f64;
+                    let variance = group.iter().map(|x| x * x).sum::<f64>() / group.len() as f64;
+                    assert!(
+                        mean.abs() < 1e-3 && (variance - 1.0).abs() < 1e-3,
+                        "{mean} {variance}"
+                    );
+                }
+            }
+        }
+    }
+    everywhere(Here);
+}
+
+#[test]
+fn enlarging_takes_the_nearest_pixel_to_odd_sizes_too() {
+    struct Here;
+    impl Check for Here {
+        fn on<O: Ops>(&self, ops: &O) {
+            let x = ops
+                .value(vec![1.0, 2.0, 3.0, 4.0], Shape::map(1, 2, 2, 1))
+                .unwrap();
+            let y = ops.upsample(&x, 3, 4).unwrap();
+            let want = [1., 1., 2., 2., 1., 1., 2., 2., 3., 3., 4., 4.];
+            assert_eq!(ops.numbers(&y).unwrap(), want);
+        }
+    }
+    everywhere(Here);
+}
+
+#[test]
+fn planes_and_rows_are_the_same_numbers_in_another_order() {
+    struct Here;
+    impl Check for Here {
+        fn on<O: Ops>(&self, ops: &O) {
+            let s = Shape::map(2, 2, 3, 2);
+            let data = noise(s.len(), 5);
+            let x = ops.value_nchw(&data, s).unwrap();
+            assert_eq!(ops.numbers_nchw(&x).unwrap(), data);
+            let rows = ops.numbers(&x).unwrap();
+            assert_eq!((rows[0], rows[1], rows[2]), (data[0], data[6], data[1]));
+        }
+    }
+    everywhere(Here);
+}
+
+#[test]
+fn stacked_concatenated_and_combined_values_hold_their_parts() {
+    struct Here;
+    impl Check for Here {
+        fn on<O: Ops>(&self, ops: &O) {
+            let s = Shape::map(1, 1, 2, 2);
+            let a = ops.value(vec![1., 2., 3., 4.], s).unwrap();
+            let b = ops.value(vec![5., 6., 7., 8.], s).unwrap();
+            let numbers = |x: Result<O::Tensor>| ops.numbers(&x.unwrap()).unwrap();
+            assert_eq!(
+                numbers(ops.concat(&a, &b)),
+                [1., 2., 5., 6., 3., 4., 7., 8.]
+            );
+            assert_eq!(
+                numbers(ops.stack(&[&a, &b])),
+                [1., 2., 3., 4., 5., 6., 7., 8.]
+            );
+            assert_eq!(
+                numbers(ops.combine(&[(2.0, &a), (-1.0, &b)])),
+                [-3., -2., -1., 0.]
+            );
+        }
+    }
+    everywhere(Here);
+}
+
+#[test]
+fn what_does_not_fit_is_an_error_not_a_panic() {
+    struct Here;
+    impl Check for Here {
+        fn on<O: Ops>(&self, ops: &O) {
+            let x = ops.value(vec![0.0; 12], Shape::map(1, 2, 2, 3)).unwrap();
+            let w = ops
+                .make_linear(LinearSpec {
+                    weight: &[0.0; 8],
+                    bias: None,
+                    inputs: 4,
+                    outputs: 2,
+                })
+                .unwrap();
+            assert_eq!(
+                ops.linear(&x, &w, Plus::Nothing).err().map(|e| e.code()),
+                Code::Internal
+            );
+            assert!(ops.value(vec![0.0; 5], Shape::map(1, 2, 2, 3)).is_err());
+            assert!(ops.attention(&x, &x, &x, 2, Mask::None).is_err());
+            assert!(ops.upsample(&x, 0, 1).is_err());
+            assert!(ops.combine(&[]).is_err());
+        }
+    }
+    everywhere(Here);
+}
