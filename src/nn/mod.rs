@@ -14,8 +14,6 @@
 
 pub mod candle;
 pub mod native;
-#[cfg(test)]
-mod tests;
 
 use crate::error::{Code, Error, Result};
 

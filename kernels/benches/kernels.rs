@@ -1,0 +1,138 @@
+//! Billions of multiplications and additions a second, by kernel and path:
+//! `cargo bench -p semblance-kernels [-- FILTER]`.
+//!
+//! The best of some runs on this machine, on all cores, at sizes of the embedded model and of Stable
+//! Diffusion 1.5. A path counts what the operation needs, not what a cleverer algorithm leaves out.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Instant;
+
+use semblance_kernels::*;
+
+fn noise(count: usize) -> Vec<f32> {
+    (0..count).map(|i| (i as f32 * 12.9898).sin()).collect()
+}
+
+fn best(work: f64, mut f: impl FnMut()) -> f64 {
+    f();
+    let start = Instant::now();
+    let mut least = f64::MAX;
+    let mut runs = 0;
+    while runs < 3 || (start.elapsed().as_secs_f64() < 0.15 && runs < 50) {
+        let start = Instant::now();
+        f();
+        least = least.min(start.elapsed().as_secs_f64());
+        runs += 1;
+    }
+    work / least / 1e9
+}
+
+fn conv(cpu: Cpu, n: usize, side: usize, inputs: usize, outputs: usize, size: usize) -> f64 {
+    let window = Window {
+        size,
+        stride: 1,
+        padding: (size / 2, size / 2),
+    };
+    let area = size * size;
+    let kernel = noise(inputs * outputs * area);
+    let w = Conv::new(cpu, &kernel, &noise(outputs), inputs, outputs, window).unwrap();
+    let (h, c) = (side, inputs);
+    let x = noise(n * h * h * c);
+    let mut out = vec![0.0; n * h * h * outputs];
+    let from = Size { n, h, w: h, c };
+    best((2 * n * h * h * area * inputs * outputs) as f64, || {
+        w.run(&x, from, Finish::default(), &mut out).unwrap()
+    })
+}
+
+fn dense(cpu: Cpu, rows: usize, inputs: usize, outputs: usize) -> f64 {
+    let w = Weights::linear(cpu, &noise(inputs * outputs), None, inputs, outputs).unwrap();
+    let x = noise(rows * inputs);
+    let mut out = vec![0.0; rows * outputs];
+    best((2 * rows * inputs * outputs) as f64, || {
+        linear(&x, 1, &w, Finish::default(), &mut out).unwrap()
+    })
+}
+
+fn attend(cpu: Cpu, queries: usize, keys: usize, heads: usize, size: usize) -> f64 {
+    let row = heads * size;
+    let (q, k) = (noise(queries * row), noise(keys * row));
+    let mut out = q.clone();
+    let h = Heads {
+        samples: 1,
+        queries,
+        keys,
+        heads,
+        size,
+    };
+    best((4 * queries * keys * row) as f64, || {
+        attention(cpu, &q, &k, &k, h, Mask::None, &mut out).unwrap()
+    })
+}
+
+/// Billions of numbers a second.
+fn norm(cpu: Cpu, rows: usize, c: usize, groups: usize) -> f64 {
+    let x = noise(rows * c);
+    let mut out = x.clone();
+    let affine = Affine {
+        scale: &noise(c),
+        shift: &noise(c),
+        eps: 1e-5,
+    };
+    best((rows * c) as f64, || {
+        group_norm(cpu, &x, 1, groups, affine, Act::Silu, &mut out).unwrap()
+    })
+}
+
+type Measure = (&'static str, fn(Cpu) -> f64);
+
+const MEASURES: &[Measure] = &[
+    ("conv 3×3 16² 64→64", |c| conv(c, 1, 16, 64, 64, 3)),
+    ("conv 3×3 8² 128→128", |c| conv(c, 1, 8, 128, 128, 3)),
+    ("conv 3×3 4² 192→192", |c| conv(c, 1, 4, 192, 192, 3)),
+    ("conv 3×3 128² 16→16", |c| conv(c, 1, 128, 16, 16, 3)),
+    ("conv 3×3 64² 32→32", |c| conv(c, 1, 64, 32, 32, 3)),
+    ("conv 3×3 16² 4→64", |c| conv(c, 1, 16, 4, 64, 3)),
+    ("conv 3×3 128² 16→3", |c| conv(c, 1, 128, 16, 3, 3)),
+    ("linear 64 rows 128→128", |c| dense(c, 64, 128, 128)),
+    ("linear 16 rows 192→1536", |c| dense(c, 16, 192, 1536)),
+    ("linear 1 row 256→256", |c| dense(c, 1, 256, 256)),
+    ("attention 64 over 64, 4×32", |c| attend(c, 64, 64, 4, 32)),
+    ("group norm, G/s, 256×64", |c| norm(c, 256, 64, 16)),
+    ("conv 3×3 64² 320→320", |c| conv(c, 1, 64, 320, 320, 3)),
+    ("conv 3×3 32² 640→640", |c| conv(c, 1, 32, 640, 640, 3)),
+    ("conv 3×3 16² 1280→1280", |c| {
+        conv(c, 1, 16, 1280, 1280, 3)
+    }),
+    ("conv 3×3 8² 1280→1280", |c| {
+        conv(c, 1, 8, 1280, 1280, 3)
+    }),
+    ("linear 4096 rows 320→320", |c| dense(c, 4096, 320, 320)),
+    ("linear 1024 rows 640→5120", |c| dense(c, 1024, 640, 5120)),
+    ("linear 256 rows 1280→1280", |c| dense(c, 256, 1280, 1280)),
+    ("attention 4096², 8×40", |c| attend(c, 4096, 4096, 8, 40)),
+    ("attention 1024², 8×80", |c| attend(c, 1024, 1024, 8, 80)),
+    ("attention 4096×77, 8×40", |c| attend(c, 4096, 77, 8, 40)),
+    ("group norm, G/s, 4096×320", |c| norm(c, 4096, 320, 32)),
+];
+
+fn main() {
+    // cargo passes --bench.
+    let filter = std::env::args().skip(1).find(|a| !a.starts_with("--"));
+    let cpus: Vec<Cpu> = (CpuPath::ALL.into_iter())
+        .filter_map(|p| Cpu::new(p).ok())
+        .collect();
+    print!("{:<28}", "GFLOP/s");
+    cpus.iter().for_each(|c| print!("{:>12}", c.path().name()));
+    println!();
+    for (name, f) in MEASURES {
+        if filter.as_ref().is_some_and(|f| !name.contains(f)) {
+            continue;
+        }
+        print!("{name:<28}");
+        for cpu in &cpus {
+            print!("{:>12.1}", f(*cpu));
+        }
+        println!();
+    }
+}
