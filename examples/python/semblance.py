@@ -131,14 +131,94 @@ def check(call, *arguments):
         raise Error(error)
 
 
-def pixels(buffer, width, height, samples="u8", order="rgb", alpha=None, color="srgb", x=0, y=0):
-    """Describes a writable buffer (bytearray, memoryview ...) of rows without padding."""
+def pixels(buffer, width, height, samples="u8", order="rgb", alpha=None, color="srgb", x=0, y=0,
+           icc=None):
+    """Describes a writable buffer (bytearray, memoryview ...) of rows without padding.
+
+    With a profile (bytes) in `icc`, `color` counts for nothing.
+    """
     held = (c.c_char * len(buffer)).from_buffer(buffer)
     p = Pixels(samples=SAMPLES[samples], order=ORDER[order], alpha=ALPHA[alpha],
                data=c.addressof(held), data_size=len(buffer), row_stride=len(buffer) // height,
-               rect=Rect(x, y, width, height), color=COLOR[color])
-    p.held = held  # the buffer lives as long as its description
+               rect=Rect(x, y, width, height), color=COLOR["icc" if icc else color])
+    p.held = held, icc  # both live as long as their description
+    if icc:
+        p.icc, p.icc_size = c.cast(c.c_char_p(icc), ptr), len(icc)
     return p
+
+
+def mask(buffer, width, height, samples="u8", x=0, y=0):
+    """Describes a writable buffer of one channel, 0 = keep, at `x`, `y` of the layer."""
+    held = (c.c_char * len(buffer)).from_buffer(buffer)
+    m = Mask(samples=SAMPLES[samples], data=c.addressof(held), data_size=len(buffer),
+             row_stride=len(buffer) // height, rect=Rect(x, y, width, height))
+    m.held = held
+    return m
+
+
+def _json(api, query, handle):
+    text = ptr()
+    check(query, handle, c.byref(text))
+    try:
+        return json.loads(c.string_at(text))
+    finally:
+        api.string_free(text)
+
+
+class Job:
+    """Work under way on a thread of the library: polled, then taken, then freed."""
+
+    def __init__(self, api, handle):
+        self.api, self.handle = api, handle
+
+    def wait(self, milliseconds=0):
+        """Its (state, phase, fraction) after at most so long; 0 polls."""
+        state = JobState()
+        check(self.api.job_wait, self.handle, milliseconds, c.byref(state))
+        return state.state, self.api.phase_name(state.phase).decode(), state.fraction
+
+    def cancel(self):
+        self.api.job_cancel(self.handle)
+
+    def take(self):
+        """The Result; raises the job's own Error."""
+        result = ptr()
+        check(self.api.job_take, self.handle, c.byref(result))
+        return Result(self.api, result)
+
+    def free(self):
+        """Gives it back, once; waits for at most one network block."""
+        self.api.job_free(self.handle)
+        self.handle = ptr()
+
+
+class Result:
+    """A finished edit, rendered on demand; given back when it is collected."""
+
+    def __init__(self, api, handle):
+        self.api, self.handle = api, handle
+
+    def __del__(self):
+        self.api.result_free(self.handle)
+
+    def render(self, src, dst, mask=None):
+        """Writes dst (see pixels) and returns the Tally."""
+        tally = Tally()
+        check(self.api.result_render, self.handle, src, mask, dst, c.byref(tally))
+        return tally
+
+    def render_reduced(self, part, src, dst, mask=None):
+        """As render, on a copy of another size of the layer's rectangle `part` (a Rect)."""
+        tally = Tally()
+        check(self.api.result_render_reduced, self.handle, c.byref(part), src, mask, dst,
+              c.byref(tally))
+        return tally
+
+    def recipe(self):
+        return _json(self.api, self.api.result_recipe, self.handle)
+
+    def report(self):
+        return _json(self.api, self.api.result_report, self.handle)
 
 
 class Engine:
@@ -156,22 +236,21 @@ class Engine:
         self.api.engine_destroy(self.handle)
         self.handle = ptr()
 
-    def _json(self, query, handle):
-        text = ptr()
-        check(query, handle, c.byref(text))
-        try:
-            return json.loads(c.string_at(text))
-        finally:
-            self.api.string_free(text)
-
     def describe(self):
-        return self._json(self.api.engine_describe, self.handle)
+        return _json(self.api, self.api.engine_describe, self.handle)
 
     def attributes(self):
-        return self._json(self.api.engine_attributes, self.handle)["attributes"]
+        return _json(self.api, self.api.engine_attributes, self.handle)["attributes"]
 
     def parameters(self):
-        return self._json(self.api.engine_parameters, self.handle)["parameters"]
+        return _json(self.api, self.api.engine_parameters, self.handle)["parameters"]
+
+    def start(self, src, recipe, mask=None, kind=FINAL, if_busy=WAIT):
+        """Starts an edit; returns its Job before the model works. Nothing of src is kept."""
+        job = ptr()
+        check(self.api.job_start, self.handle, src, mask, json.dumps(recipe).encode(), kind,
+              if_busy, c.byref(job))
+        return Job(self.api, job)
 
     def edit(self, src, recipe, dst=None, mask=None, progress=None):
         """Blocks; calls progress(phase, fraction), which cancels by returning False or raising.
@@ -187,8 +266,5 @@ class Engine:
         result = ptr()
         check(self.api.edit, self.handle, src, mask, json.dumps(recipe).encode(),
               src if dst is None else dst, ProgressFn(watch), None, None, c.byref(result))
-        try:
-            return (self._json(self.api.result_report, result),
-                    self._json(self.api.result_recipe, result))
-        finally:
-            self.api.result_free(result)
+        made = Result(self.api, result)
+        return made.report(), made.recipe()

@@ -76,6 +76,13 @@ Example:
     Doctor(Doctor),
     /// Print the recipe that a picture (PNG, TIFF, JPEG, WebP, OpenRaster) or a JSON file carries.
     Recipe(RecipeOf),
+    /// Put the plug-in into an editor of this user, or take it away.
+    #[command(after_help = "\
+Examples:
+  semblance install gimp
+  semblance install gimp --user-dir ~/.config/GIMP/3.0
+  semblance install gimp --uninstall")]
+    Install(Install),
     /// Print completions for a shell.
     #[command(after_help = "\
 Example:
@@ -310,6 +317,29 @@ pub struct RecipeOf {
     pub file: PathBuf,
 }
 
+/// `semblance install`.
+#[derive(Args, Debug)]
+pub struct Install {
+    /// Which editor.
+    #[arg(value_name = "EDITOR")]
+    pub editor: Editor,
+
+    /// The editor's folder of this user; every one that is found where this is left out.
+    #[arg(long, value_name = "DIR")]
+    pub user_dir: Option<PathBuf>,
+
+    /// Take the plug-in away.
+    #[arg(long)]
+    pub uninstall: bool,
+}
+
+/// An editor that has a plug-in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Editor {
+    /// GIMP 3.
+    Gimp,
+}
+
 /// An attribute and its strength.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Slider {
@@ -453,6 +483,8 @@ mod tests {
             "semblance sheet in.png -a s --steps 0 -o o.png",
             "semblance sheet in.png -a s --columns 0 -o o.png",
             "semblance completions",
+            "semblance install",
+            "semblance install emacs",
             "semblance dance",
         ] {
             assert!(

@@ -6,6 +6,7 @@ mod args;
 mod edit;
 mod explain;
 mod info;
+mod install;
 mod mask;
 mod pattern;
 mod progress;
@@ -102,6 +103,7 @@ fn run(cli: Cli) -> std::result::Result<(), Ended> {
         // Findings are its output.
         Some(Command::Doctor(doctor)) => return info::doctor(&doctor).map_err(Ended),
         Some(Command::Recipe(of)) => (false, info::recipe(&of.file)),
+        Some(Command::Install(args)) => (false, install::run(&args)),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "semblance", &mut script);
