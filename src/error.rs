@@ -53,6 +53,29 @@ pub enum Code {
 }
 
 impl Code {
+    /// What to do where nothing better is known; empty where there is nothing to mend.
+    fn advice(self) -> &'static str {
+        match self {
+            Code::InvalidParameter => "engine_parameters and `semblance help edit` give the ranges",
+            Code::InvalidLayer => "semblance.h describes semblance_pixels field by field",
+            Code::InvalidMask => "semblance.h describes semblance_mask field by field",
+            Code::InvalidRecipe => "leave the key out for its default",
+            Code::UnknownAttribute => "`semblance attributes` lists the names",
+            Code::AttributeNotForModel => "choose another attribute, or another model",
+            Code::InvalidAttribute => "compare it with the files in attributes/",
+            Code::ModelNotFound => "name a folder in diffusers layout, or none",
+            Code::InvalidModel => "a file of the model is damaged: fetch it again",
+            Code::UnsupportedModel => "models shaped like Stable Diffusion 1 and 2 are run",
+            Code::Io => "check that the file is there and may be read",
+            Code::OutOfMemory => "close other programs, or allow more memory",
+            Code::Busy => "wait for the other jobs, or cancel them",
+            Code::Unsupported => "semblance.h says in which state the call is served",
+            Code::Forked => "use spawn, or make the first engine in the child",
+            Code::Internal => "this is a defect of Semblance: please report it",
+            Code::Cancelled | Code::Superseded => "",
+        }
+    }
+
     /// Every code, for tables in hosts and tests.
     pub const ALL: [Code; 18] = [
         Code::InvalidParameter,
@@ -144,9 +167,12 @@ impl Error {
         &self.message
     }
 
-    /// One thing to try; may be empty.
+    /// One thing to try; empty only where there is nothing to mend (a cancel).
     pub fn hint(&self) -> &str {
-        &self.hint
+        match self.hint.as_str() {
+            "" => self.code.advice(),
+            hint => hint,
+        }
     }
 
     /// The offending parameter's id; may be empty.
@@ -158,10 +184,10 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        if !self.hint.is_empty() {
-            write!(f, " ({})", self.hint)?;
+        match self.hint() {
+            "" => Ok(()),
+            hint => write!(f, " ({hint})"),
         }
-        Ok(())
     }
 }
 

@@ -152,6 +152,45 @@ fn disc(centre: f32) -> Vec<f32> {
     picture
 }
 
+/// Mean absolute difference of two pictures over the heart of the disc around `centre`, 256.
+fn off(a: &[f32], b: &[f32], centre: usize) -> f64 {
+    let square = (0..80 * 80).map(|i| (216 + i / 80) * FULL + centre - 40 + i % 80);
+    let samples = square.flat_map(|i| 3 * i..3 * i + 3);
+    samples.map(|i| f64::from((a[i] - b[i]).abs())).sum::<f64>() / (3.0 * 80.0 * 80.0)
+}
+
+#[test]
+fn direct_leaves_no_ghost_where_content_moves_and_keeps_every_byte_where_nothing_does() {
+    let (input, truth) = (disc(130.0), disc(380.0));
+    let data = bytes(&input);
+    let grid = [(MODEL as u32, MODEL as u32)];
+    let patch = Patch::read(&view(&data), None, &grid).unwrap();
+    let edit = Patch::read(&view(&bytes(&truth)), None, &grid).unwrap();
+    let (recon, edit) = (patch.pixels(), edit.pixels());
+    let made = |change: semblance::Result<Change>| composite(&change.unwrap(), &patch, &data);
+    let direct = made(Change::direct(
+        recon,
+        edit,
+        MODEL,
+        MODEL,
+        8,
+        Change::EPSILON,
+    ));
+    let change = made(Change::fit(recon, edit, MODEL, MODEL, 8, Change::EPSILON));
+    let enlarged = made(Change::replacement(recon, edit, MODEL, MODEL));
+    // Where the disc appears, `change` leaves the ground's grain on it.
+    let (ghost, none) = (off(&change, &enlarged, 380), off(&direct, &enlarged, 380));
+    println!("grain on the disc that appears: change {ghost:.4}, direct {none:.4}");
+    assert!(ghost > 0.015 && none < 0.25 * ghost, "{none} {ghost}");
+    // Where it vanishes, the change is an affine one, which takes away its squares.
+    assert!(off(&direct, &truth, 130) < 0.05);
+    // Rows that neither disc, nor any window over one, reaches.
+    let above = ..3 * FULL * 110;
+    assert!(direct[above] == input[above]);
+}
+
+type Fit = fn(&[f32], &[f32], usize, usize, usize, f64) -> semblance::Result<Change>;
+
 #[test]
 fn direct_is_change_where_an_edit_only_tints() {
     let input = disc(256.0);
@@ -159,7 +198,7 @@ fn direct_is_change_where_an_edit_only_tints() {
     let grid = [(MODEL as u32, MODEL as u32)];
     let patch = Patch::read(&view(&data), None, &grid).unwrap();
     let tinted: Vec<f32> = patch.pixels().iter().map(|v| 0.8 * v + 0.1).collect();
-    let fit = |f: fn(&[f32], &[f32], usize, usize, usize, f64) -> semblance::Result<Change>| {
+    let fit = |f: Fit| {
         let change = f(patch.pixels(), &tinted, MODEL, MODEL, 8, Change::EPSILON).unwrap();
         composite(&change, &patch, &data)
     };

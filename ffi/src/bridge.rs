@@ -461,7 +461,15 @@ unsafe fn check_render(
     call(outcome, || {
         // SAFETY: the caller's promise.
         let (src, mask, dst) = unsafe { (Layer::new(src)?, read_mask(mask)?, Layer::new(dst)?) };
-        src.placement(mask.as_ref(), &dst)
+        src.placement(mask.as_ref(), &dst)?;
+        // What only a view finds out, strides that overlap and the like, before the work too.
+        // SAFETY: the caller's promise; the views are dropped unread.
+        unsafe {
+            src.view()?;
+            dst.view()?;
+            mask.map(|mask| mask.view()).transpose()?;
+        }
+        Ok(())
     })
     .is_some()
 }

@@ -121,16 +121,18 @@ fn webp_is_written_without_loss() {
 }
 
 #[test]
-fn jpeg_keeps_size_profile_exif_and_recipe() {
-    let mut before = picture(Kind::Jpeg, Samples::U8, Order::Rgb);
-    before.metadata.exif = Some(exif(1));
-    before.set_recipe(&json!({"semblance": 1, "seed": 5}));
-    let after = decode(encode(&before, Kind::Jpeg));
-    assert_eq!((after.pixels.width, after.pixels.height), (7, 5));
-    assert_eq!(after.pixels.color, before.pixels.color);
-    assert_eq!(after.metadata.exif, before.metadata.exif);
-    let recipe = xmp::recipe_of(&after.metadata.xmp.unwrap()).unwrap();
-    assert_eq!(recipe, r#"{"seed":5,"semblance":1}"#);
+fn jpeg_and_webp_keep_size_profile_exif_and_recipe() {
+    for kind in [Kind::Jpeg, Kind::Webp] {
+        let mut before = picture(kind, Samples::U8, Order::Rgb);
+        before.metadata.exif = Some(exif(1));
+        before.set_recipe(&json!({"semblance": 1, "seed": 5}));
+        let after = decode(encode(&before, kind));
+        assert_eq!((after.pixels.width, after.pixels.height), (7, 5));
+        assert_eq!(after.pixels.color, before.pixels.color, "{kind:?}");
+        assert_eq!(after.metadata.exif, before.metadata.exif, "{kind:?}");
+        let recipe = xmp::recipe_of(&after.metadata.xmp.unwrap()).unwrap();
+        assert_eq!(recipe, r#"{"seed":5,"semblance":1}"#, "{kind:?}");
+    }
 }
 
 #[test]

@@ -9,9 +9,9 @@ use semblance::layer::{
     SampleType, render, render_in_place,
 };
 
-use crate::support::{GRID, Host, Numbers};
+use crate::support::{GRID, Host, Numbers, SPACES};
 
-fn formats() -> Vec<Format> {
+pub fn formats() -> Vec<Format> {
     use {AlphaState as A, ChannelOrder as C, SampleType as S};
     let mut all = Vec::new();
     for samples in [S::U8, S::U16, S::F16, S::F32] {
@@ -40,7 +40,7 @@ fn formats() -> Vec<Format> {
 }
 
 /// An edit of random size and sign at the model's size.
-fn change(seed: u64) -> Change {
+pub fn change(seed: u64) -> Change {
     let mut numbers = Numbers(seed);
     let count = (GRID.0 * GRID.1 * 3) as usize;
     let recon: Vec<f32> = (0..count).map(|_| numbers.next()).collect();
@@ -66,6 +66,17 @@ fn no_change() -> Change {
     .unwrap()
 }
 
+/// A change of the left quarter alone.
+fn half_a_change() -> Change {
+    let (w, h) = (GRID.0 as usize, GRID.1 as usize);
+    let recon: Vec<f32> = (0..3 * w * h).map(|i| (i % 97) as f32 / 96.0).collect();
+    let mut edit = recon.clone();
+    for (i, v) in edit.iter_mut().enumerate().filter(|(i, _)| i % w < w / 4) {
+        *v = 1.0 - *v + (i % 7) as f32 * 0.01;
+    }
+    Change::fit(&recon, &edit, w, h, 1, 1e-3).unwrap()
+}
+
 fn host() -> impl Strategy<Value = Host> {
     (
         0..formats().len(),
@@ -75,17 +86,17 @@ fn host() -> impl Strategy<Value = Host> {
         -50i64..50,
         0usize..9,
         any::<bool>(),
-        any::<bool>(),
+        0..SPACES.len(),
         any::<u64>(),
     )
-        .prop_map(|(f, width, height, x, y, gap, upward, linear, seed)| {
+        .prop_map(|(f, width, height, x, y, gap, upward, space, seed)| {
             let rect = Rect {
                 x,
                 y,
                 width,
                 height,
             };
-            Host::new(formats()[f], rect, gap, upward, linear, seed)
+            Host::new(formats()[f], rect, gap, upward, SPACES[space], seed)
         })
 }
 
@@ -119,7 +130,26 @@ fn mask_view<'a>(data: &'a [u8], rect: Rect, samples: MaskSamples) -> MaskView<'
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_change_that_is_nothing_on_one_side_gives_back_every_byte_there(mut host in host()) {
+        // Not the same as no change: here every pixel is computed, and must come out as it was.
+        let patch = Patch::read(&host.view(), None, &[GRID]).unwrap();
+        let before = host.clone();
+        render_in_place(&half_a_change(), patch.placement(), &mut host.view_mut(), None).unwrap();
+        prop_assert_eq!(before.padding(), host.padding());
+        // The changed cells are 0..4, a fit reaches 2 further, its rest 1, and what reads a cell 2.
+        let window = patch.placement().window();
+        let cell = |x: u32| {
+            let at = (host.rect.x + i64::from(x) - window.x) as f64 + 0.5;
+            at * 16.0 / f64::from(window.width) - 0.5
+        };
+        let still = (0..host.rect.width).filter(|x| cell(*x) >= 9.0);
+        for (x, y) in still.flat_map(|x| (0..host.rect.height).map(move |y| (x, y))) {
+            prop_assert_eq!(before.pixel(x, y), host.pixel(x, y), "{} {}", x, y);
+        }
+    }
 
     #[test]
     fn a_change_of_nothing_gives_back_every_byte(mut host in host()) {
@@ -149,7 +179,7 @@ proptest! {
         let before = host.clone();
         let tally = render_in_place(&change(seed), patch.placement(), &mut host.view_mut(), Some(&mask)).unwrap();
         prop_assert_eq!(before.padding(), host.padding());
-        let mut changed = 0;
+        let (mut changed, mut selected) = (0, 0);
         for y in 0..host.rect.height {
             for x in 0..host.rect.width {
                 let (old, new) = (before.pixel(x, y), host.pixel(x, y));
@@ -161,6 +191,7 @@ proptest! {
                     MaskSamples::U8 => data[at] > 0,
                     MaskSamples::F32 => f32::from_ne_bytes(data[at * 4..at * 4 + 4].try_into().unwrap()) > 0.0,
                 };
+                selected += u64::from(masked);
                 let mut keep = !masked;
                 if let Some(alpha) = host.alpha_place() {
                     prop_assert_eq!(&old[alpha.clone()], &new[alpha.clone()], "alpha");
@@ -178,6 +209,7 @@ proptest! {
             }
         }
         prop_assert_eq!(changed, tally.changed);
+        prop_assert_eq!(selected, tally.selected);
     }
 
     #[test]

@@ -5,8 +5,31 @@ use semblance::layer::{
     AlphaState, ChannelOrder, ColorSpace, Format, LayerView, LayerViewMut, Rect, SampleType,
 };
 
+use crate::profiles;
+
 pub const GRID: (u32, u32) = (16, 16);
 const PADDING: u8 = 0xA5;
+
+/// How a host's numbers become colours.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Space {
+    Srgb,
+    Linear,
+    /// A matrix profile wider than sRGB; grey with a gamma of its own.
+    Wide,
+    /// The same in linear light; grey as [`Space::Wide`].
+    WideLinear,
+    /// Look-up tables; grey as [`Space::Wide`].
+    Lut,
+}
+
+pub const SPACES: [Space; 5] = [
+    Space::Srgb,
+    Space::Linear,
+    Space::Wide,
+    Space::WideLinear,
+    Space::Lut,
+];
 
 /// Deterministic numbers in 0..1 (SplitMix64).
 pub struct Numbers(pub u64);
@@ -28,7 +51,7 @@ pub struct Host {
     pub stride: i64,
     pub rect: Rect,
     pub format: Format,
-    pub linear: bool,
+    pub space: Space,
 }
 
 impl Host {
@@ -37,7 +60,7 @@ impl Host {
         rect: Rect,
         gap: usize,
         upward: bool,
-        linear: bool,
+        space: Space,
         seed: u64,
     ) -> Host {
         let row = rect.width as usize * format.pixel_bytes();
@@ -62,15 +85,18 @@ impl Host {
             stride,
             rect,
             format,
-            linear,
+            space,
         }
     }
 
     pub fn color(&self) -> ColorSpace<'static> {
-        if self.linear {
-            ColorSpace::LinearSrgb
-        } else {
-            ColorSpace::Srgb
+        match self.space {
+            Space::Srgb => ColorSpace::Srgb,
+            Space::Linear => ColorSpace::LinearSrgb,
+            _ if self.format.order.is_gray() => ColorSpace::Icc(&profiles::GRAY),
+            Space::Wide => ColorSpace::Icc(&profiles::P3),
+            Space::WideLinear => ColorSpace::Icc(&profiles::WIDE_LINEAR),
+            Space::Lut => ColorSpace::Icc(&profiles::LUT),
         }
     }
 

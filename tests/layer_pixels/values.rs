@@ -6,7 +6,7 @@ use semblance::layer::{
     AlphaState, Change, ChannelOrder, Format, Patch, Rect, SampleType, render_in_place,
 };
 
-use crate::support::{GRID, Host, put};
+use crate::support::{GRID, Host, Space, put};
 
 fn flat_host(
     samples: SampleType,
@@ -26,7 +26,8 @@ fn flat_host(
         width: 64,
         height: 48,
     };
-    let mut host = Host::new(format, rect, 0, false, linear, 1);
+    let space = if linear { Space::Linear } else { Space::Srgb };
+    let mut host = Host::new(format, rect, 0, false, space, 1);
     let size = samples.bytes();
     for p in host.data[3..].chunks_mut(size * order.channels()) {
         for (s, v) in p.chunks_mut(size).zip(pixel) {
@@ -143,6 +144,33 @@ fn dither_keeps_the_mean_of_a_change_between_two_levels() {
 }
 
 #[test]
+fn a_slow_ramp_of_change_shows_no_bands() {
+    // Four quanta over the width of a flat sky: rounding alone would paint steps of a whole quantum.
+    let count = (GRID.0 * GRID.1) as usize;
+    let recon = vec![0.5; 3 * count];
+    let ramp = |i: usize| (i % GRID.0 as usize) as f32 / 15.0;
+    let edit: Vec<f32> = (0..3 * count)
+        .map(|i| 0.5 + (2.0 + 4.0 * ramp(i)) / 255.0)
+        .collect();
+    let change = Change::difference(&recon, &edit, 16, 16).unwrap();
+    let sky = [0.6, 0.6, 0.6];
+    let paint = |samples| {
+        let mut host = flat_host(samples, ChannelOrder::Rgb, AlphaState::None, false, &sky);
+        apply(&mut host, &change);
+        numbers(&host)
+    };
+    let (bytes, exact) = (paint(SampleType::U8), paint(SampleType::F32));
+    for x in (0..64).step_by(4) {
+        let mean = |numbers: &[f32]| {
+            let block = (0..48 * 4).map(|i| numbers[(i / 4 * 64 + x + i % 4) * 3]);
+            block.map(f64::from).sum::<f64>() / 192.0
+        };
+        let off = (mean(&bytes) - mean(&exact)) * 255.0;
+        assert!(off.abs() < 0.06, "columns from {x}: off by {off} quanta");
+    }
+}
+
+#[test]
 fn less_than_half_a_quantum_changes_no_byte() {
     for (samples, full) in [(SampleType::U8, 255.0), (SampleType::U16, 65535.0)] {
         let mut host = flat_host(
@@ -240,7 +268,7 @@ fn a_patch_is_the_area_mean_of_the_layer() {
         width: 64,
         height: 64,
     };
-    let host = Host::new(format, rect, 5, true, false, 9);
+    let host = Host::new(format, rect, 5, true, Space::Srgb, 9);
     let patch = Patch::read(&host.view(), None, &[GRID]).unwrap();
     let mut sum = 0.0;
     for y in 20..24 {

@@ -346,8 +346,10 @@ pub fn recipe_of(path: &Path) -> Result<Value> {
     if text.len() as u64 > limits::RECIPE_BYTES {
         return Err(Failure::invalid_file(path, "its recipe is too large"));
     }
-    let value: Value = serde_json::from_str(&text)
-        .map_err(|error| Failure::invalid_file(path, format!("its recipe is no JSON: {error}")))?;
+    let value: Value = serde_json::from_str(&text).map_err(|error| {
+        Failure::invalid_file(path, format!("its recipe is no JSON: {error}"))
+            .hint("the least is {\"semblance\": 1}, with \"attributes\" or \"text\"")
+    })?;
     if value.get("semblance").is_none() {
         return Err(
             Failure::invalid_file(path, "JSON, but no recipe: no \"semblance\"")

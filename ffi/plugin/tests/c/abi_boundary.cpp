@@ -146,7 +146,8 @@ void struct_sizes() {
 
 void garbage_pixels() {
   semblance_engine *e = engine();
-  Picture picture;
+  Picture picture, target;
+  const auto untouched = target.bytes;
   const std::vector<std::function<void(semblance_pixels &)>> spoils = {
       [](auto &p) { p.data = nullptr; },          [](auto &p) { p.data_size = 10; },
       [](auto &p) { p.samples = 0; },             [](auto &p) { p.samples = 99; },
@@ -167,8 +168,54 @@ void garbage_pixels() {
     semblance_job *job = nullptr;
     auto error = semblance::make<semblance_error>();
     const std::int32_t code = api->job_start(e, &p, nullptr, recipe().c_str(), 2, 1, &job, &error);
-    if (code != SEMBLANCE_INVALID_LAYER || error.message[0] == '\0' || job != nullptr) {
+    if (code != SEMBLANCE_INVALID_LAYER || error.message[0] == '\0' || error.hint[0] == '\0' ||
+        job != nullptr) {
       std::fprintf(stderr, "descriptor %zu: code %d: %s\n", i, code, error.message);
+      std::exit(1);
+    }
+    // As source and as target of the call that does everything: refused before anything is written.
+    const auto good = target.pixels();
+    CHECK(api->edit(e, &p, nullptr, slow.c_str(), &good, nullptr, nullptr, nullptr, nullptr,
+                    &error) == SEMBLANCE_INVALID_LAYER);
+    CHECK(api->edit(e, &good, nullptr, slow.c_str(), &p, nullptr, nullptr, nullptr, nullptr,
+                    &error) == SEMBLANCE_INVALID_LAYER);
+    CHECK(target.bytes == untouched);
+  }
+  api->engine_destroy(e);
+}
+
+void garbage_masks() {
+  semblance_engine *e = engine();
+  Picture picture;
+  const auto untouched = picture.bytes;
+  const auto p = picture.pixels();
+  const std::vector<std::uint8_t> ones(96 * 64, 255);
+  const std::vector<std::function<void(semblance_mask &)>> spoils = {
+      [](auto &m) { m.data = nullptr; },         [](auto &m) { m.data_size -= 1; },
+      [](auto &m) { m.data_size = 0; },          [](auto &m) { m.samples = 0; },
+      [](auto &m) { m.samples = 2; },            [](auto &m) { m.samples = 3; },
+      [](auto &m) { m.samples = -1; },           [](auto &m) { m.samples = 4; },
+      [](auto &m) { m.rect.width = 0; },         [](auto &m) { m.rect.height = 0; },
+      [](auto &m) { m.rect.width = ~0u; },       [](auto &m) { m.rect.height = ~0u; },
+      [](auto &m) { m.row_stride = 0; },         [](auto &m) { m.row_stride = 95; },
+      [](auto &m) { m.row_stride = INT64_MIN; }, [](auto &m) { m.row_stride = INT64_MAX; },
+      [](auto &m) { m.rect.x = INT64_MAX; },     [](auto &m) { m.rect.y = INT64_MIN; },
+      [](auto &m) { m.rect.x = 96; },            [](auto &m) { m.rect.y = -64; },
+  };
+  for (std::size_t i = 0; i < spoils.size(); ++i) {
+    auto m = semblance::make<semblance_mask>();
+    m.samples = SEMBLANCE_SAMPLES_U8;
+    m.data = ones.data();
+    m.data_size = ones.size();
+    m.row_stride = 96;
+    m.rect = {0, 0, 96, 64};
+    spoils[i](m);
+    auto error = semblance::make<semblance_error>();
+    const std::int32_t code = api->edit(e, &p, &m, slow.c_str(), &p, nullptr, nullptr, nullptr,
+                                        nullptr, &error);
+    if (code != SEMBLANCE_INVALID_MASK || error.message[0] == '\0' || error.hint[0] == '\0' ||
+        picture.bytes != untouched) {
+      std::fprintf(stderr, "mask %zu: code %d: %s\n", i, code, error.message);
       std::exit(1);
     }
   }
@@ -242,6 +289,7 @@ const Checks &boundary_checks() {
       {"errors_are_bounded", errors_are_bounded},
       {"struct_sizes", struct_sizes},
       {"garbage_pixels", garbage_pixels},
+      {"garbage_masks", garbage_masks},
       {"garbage_texts", garbage_texts},
       {"overlap_is_refused", overlap_is_refused},
   };

@@ -109,6 +109,73 @@ void edit_in_place_and_apart() {
   api->result_free(result);
 }
 
+void previews_show_the_result() {
+  semblance_engine *e = engine();
+  Picture src, out, whole;
+  auto s = src.pixels(), o = out.pixels(), w = whole.pixels();
+  auto tally = semblance::make<semblance_tally>();
+  auto error = semblance::make<semblance_error>();
+  semblance_result *result = nullptr;
+  CHECK(api->edit(e, &s, nullptr, recipe().c_str(), &w, nullptr, nullptr, &tally, &result,
+                  &error) == SEMBLANCE_OK);
+  CHECK(tally.selected == 96 * 64 && tally.changed <= tally.selected);
+  // At the layer's own size it is the render.
+  const semblance_rect layer{0, 0, 96, 64};
+  CHECK(api->result_render_reduced(result, &layer, &s, nullptr, &o, &tally, &error) ==
+        SEMBLANCE_OK);
+  CHECK(out.bytes == whole.bytes);
+  // A copy of half the size, in place, with a mask of its own.
+  Picture half(48, 32);
+  const auto before = half.bytes;
+  auto h = half.pixels();
+  const std::vector<std::uint8_t> ones(10 * 8, 255);
+  auto mask = semblance::make<semblance_mask>();
+  mask.samples = SEMBLANCE_SAMPLES_U8;
+  mask.data = ones.data();
+  mask.data_size = ones.size();
+  mask.row_stride = 10;
+  mask.rect = {5, 6, 10, 8};
+  CHECK(api->result_render_reduced(result, &layer, &h, &mask, &h, &tally, &error) ==
+        SEMBLANCE_OK);
+  CHECK(tally.selected == 10 * 8 && tally.changed + tally.kept == 48 * 32);
+  for (std::size_t y = 0; y < 32; ++y) {
+    for (std::size_t x = 0; x < 48; ++x) {
+      const std::size_t at = y * half.stride + x * 4;
+      const bool inside = x >= 5 && x < 15 && y >= 6 && y < 14;
+      CHECK(inside || std::memcmp(&half.bytes[at], &before[at], 4) == 0);
+      CHECK(half.bytes[at + 3] == before[at + 3]);
+    }
+  }
+  const auto kept = out.bytes;
+  for (const semblance_rect &part : {semblance_rect{0, 0, 0, 64}, semblance_rect{0, 0, 96, 0},
+                                     semblance_rect{INT64_MAX, 0, 96, 64},
+                                     semblance_rect{0, INT64_MIN, 96, 64}}) {
+    CHECK(api->result_render_reduced(result, &part, &o, nullptr, &o, nullptr, &error) ==
+          SEMBLANCE_INVALID_LAYER);
+    CHECK(std::strcmp(error.parameter, "part") == 0 && error.hint[0] != '\0');
+  }
+  CHECK(api->result_render_reduced(result, nullptr, &o, nullptr, &o, nullptr, &error) ==
+        SEMBLANCE_INVALID_PARAMETER);
+  CHECK(api->result_render_reduced(nullptr, &layer, &o, nullptr, &o, nullptr, &error) ==
+        SEMBLANCE_INVALID_PARAMETER);
+  CHECK(out.bytes == kept);
+  api->result_free(result);
+  api->engine_destroy(e);
+}
+
+void a_large_layer_is_cancelled() {
+  semblance_engine *e = engine();
+  Picture large(4000, 3000);
+  const auto before = large.bytes;
+  auto p = large.pixels();
+  auto error = semblance::make<semblance_error>();
+  const auto stop = [](void *, const semblance_job_state *) -> std::int32_t { return 0; };
+  CHECK(api->edit(e, &p, nullptr, recipe().c_str(), &p, stop, nullptr, nullptr, nullptr, &error) ==
+        SEMBLANCE_CANCELLED);
+  CHECK(large.bytes == before);
+  api->engine_destroy(e);
+}
+
 void callbacks() {
   semblance_engine *e = engine();
   Picture picture;
@@ -366,6 +433,8 @@ void cpp_header() {
 const Checks &job_checks() {
   static const Checks checks = {
       {"edit_in_place_and_apart", edit_in_place_and_apart},
+      {"previews_show_the_result", previews_show_the_result},
+      {"a_large_layer_is_cancelled", a_large_layer_is_cancelled},
       {"callbacks", callbacks},
       {"previews_supersede", previews_supersede},
       {"busy_and_cancel", busy_and_cancel},
