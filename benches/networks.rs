@@ -1,65 +1,186 @@
-//! Milliseconds of each network of a model: `cargo bench --bench networks -- [FOLDER]`.
+//! Seconds of each network of a model, ours beside candle's, in one run:
+//! `cargo bench --bench networks -- [FOLDER] [--sd15] [--json FILE]`.
 //!
-//! The median and the fastest of a number of runs on this machine, at the model's own size. FOLDER
-//! is a model in diffusers layout; the random one of the tests by default.
+//! Medians on this machine, the backends by turns, at the model's own size. FOLDER is a model in
+//! diffusers layout, the embedded one by default; `--sd15` takes a U-Net of Stable Diffusion 1.5's
+//! shape with random weights instead (8 GB of memory). FILE gets a row for each measure.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Instant;
 
-use semblance::Latent;
 use semblance::job::Cancel;
-use semblance::model::Pipeline;
-use semblance::weights::ModelSource;
+use semblance::model::unet::{UNet, UNetConfig};
+use semblance::model::{Builder, Pipeline};
+use semblance::nn::candle::Candle;
+use semblance::nn::native::Native;
+use semblance::nn::{Ops, Shape};
+use semblance::weights::{ModelSource, Tensors};
+use semblance::{Latent, Result};
 
-fn time(what: &str, runs: usize, mut f: impl FnMut()) {
-    f();
-    let mut times: Vec<f64> = (0..runs)
-        .map(|_| {
-            let start = Instant::now();
-            f();
-            start.elapsed().as_secs_f64() * 1e3
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    println!(
-        "{what:<28} {:>9.2} ms   fastest {:>9.2}",
-        times[runs / 2],
-        times[0]
-    );
+type Measure = (String, Box<dyn FnMut()>);
+
+fn noise(count: usize, seed: usize) -> Vec<f32> {
+    (0..count)
+        .map(|i| ((i * 7 + seed) as f32 * 12.9898).sin() * 1.4)
+        .collect()
 }
 
-fn main() {
-    let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny");
-    // cargo passes --bench.
-    let folder = std::env::args().skip(1).find(|a| !a.starts_with("--"));
-    let source = ModelSource::Directory(folder.unwrap_or_else(|| tiny.into()).into());
-    let run = Cancel::new();
-    time("load", 5, || drop(Pipeline::load(&source, &run).unwrap()));
-    let p = Pipeline::load(&source, &run).unwrap();
+/// What a loaded model does, as closures to be timed.
+fn measures<O: Ops + Clone + 'static>(ops: O, source: &ModelSource) -> Vec<Measure> {
+    let run = Cancel::new;
+    let p = Pipeline::load_on(ops, source, &run()).unwrap();
     let side = p.outline().native_size() / p.vae_factor();
-    let latent = |seed: usize| Latent {
-        data: (0..side * side * p.latent_channels())
-            .map(|i| ((i * 7 + seed) as f32 * 12.9898).sin() * 1.4)
-            .collect(),
+    let latent = |seed| Latent {
+        data: noise(side * side * p.latent_channels(), seed),
         channels: p.latent_channels(),
         height: side,
         width: side,
     };
     let (x, y) = (latent(1), latent(2));
-    let text = p.encode_text("a photo of the lake", &run).unwrap();
-    let context = p.context(&text).unwrap();
-    time("text", 20, || drop(p.encode_text("a photo", &run).unwrap()));
-    time("keys and values of a text", 20, || {
-        drop(p.context(&text).unwrap())
-    });
-    let one = [(&x, 500.0, &context)];
-    let two = [(&x, 500.0, &context), (&y, 300.0, &context)];
-    time("U-Net, batch 1", 40, || drop(p.unet(&one, &run).unwrap()));
-    time("U-Net, batch 2", 40, || drop(p.unet(&two, &run).unwrap()));
-    let rgb = p.vae_decode(&x, &run).unwrap();
+    let text = p.encode_text("a photo of the lake", &run()).unwrap();
+    let c = p.context(&text).unwrap();
     let size = p.outline().native_size();
-    time("encode", 10, || {
-        drop(p.vae_encode(&rgb, size, size, &run).unwrap())
-    });
-    time("decode", 10, || drop(p.vae_decode(&x, &run).unwrap()));
+    let rgb = p.vae_decode(&x, &run()).unwrap();
+    let mut all: Vec<Measure> = Vec::new();
+    let mut add = |name: &str, f: Box<dyn FnMut()>| all.push((name.to_owned(), f));
+    let m = p.clone();
+    add(
+        "text",
+        Box::new(move || drop(m.encode_text("a photo", &run()).unwrap())),
+    );
+    let m = p.clone();
+    add(
+        "keys and values of a text",
+        Box::new(move || drop(m.context(&text).unwrap())),
+    );
+    let (m, x1, c1) = (p.clone(), x.clone(), c.clone());
+    add(
+        "U-Net, batch 1",
+        Box::new(move || drop(m.unet(&[(&x1, 500.0, &c1)], &run()).unwrap())),
+    );
+    let (m, x1) = (p.clone(), x.clone());
+    let two = move || {
+        drop(
+            m.unet(&[(&x1, 500.0, &c), (&y, 300.0, &c)], &run())
+                .unwrap(),
+        )
+    };
+    add("U-Net, batch 2", Box::new(two));
+    let m = p.clone();
+    add(
+        "encode",
+        Box::new(move || drop(m.vae_encode(&rgb, size, size, &run()).unwrap())),
+    );
+    add(
+        "decode",
+        Box::new(move || drop(p.vae_decode(&x, &run()).unwrap())),
+    );
+    all
+}
+
+/// Random weights of any name: about what keeps the variance of a layer's inputs.
+struct Random;
+
+impl Tensors for Random {
+    fn has(&self, _: &str) -> bool {
+        true
+    }
+
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let count: usize = shape.iter().product();
+        let inputs: usize = shape.iter().skip(1).product();
+        Ok(match (shape.len(), name.ends_with("bias")) {
+            (1, true) => vec![0.0; count],
+            (1, false) => vec![1.0; count],
+            _ => {
+                let mut state = 1_u32;
+                let scale = 1.7 / (inputs as f32).sqrt();
+                let mut next = || {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    ((state >> 8) as f32 / (1 << 23) as f32 - 1.0) * scale
+                };
+                (0..count).map(|_| next()).collect()
+            }
+        })
+    }
+}
+
+/// One prediction of a U-Net of Stable Diffusion 1.5's shape.
+fn sd15<O: Ops + 'static>(ops: O, side: usize) -> Vec<Measure> {
+    let run = Cancel::new();
+    let config = UNetConfig::stable_diffusion_1();
+    let net = UNet::new(&Builder::new(&ops, &Random, &run), config).unwrap();
+    let text = Shape::tokens(1, 77, 768);
+    let text = ops.value(noise(text.len(), 3), text).unwrap();
+    let keys = net.text_keys(&ops, &text).unwrap();
+    let x = Shape::map(1, side, side, 4);
+    let x = ops.value(noise(x.len(), 4), x).unwrap();
+    let f = move || drop(net.forward(&ops, &x, &[500.0], &keys, &run).unwrap());
+    vec![(format!("SD 1.5 U-Net, batch 1, {side}×{side}"), Box::new(f))]
+}
+
+/// Medians of both, run by turns for about a second and at least three times.
+fn time(ours: &mut dyn FnMut(), peer: &mut dyn FnMut()) -> (f64, f64) {
+    let once = |f: &mut dyn FnMut()| {
+        let start = Instant::now();
+        f();
+        start.elapsed().as_secs_f64()
+    };
+    let mut times = (Vec::new(), Vec::new());
+    (ours(), peer());
+    let start = Instant::now();
+    while times.0.len() < 3 || (start.elapsed().as_secs_f64() < 1.0 && times.0.len() < 101) {
+        times.0.push(once(ours));
+        times.1.push(once(peer));
+    }
+    let median = |mut times: Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        times.get(times.len() / 2).copied().unwrap_or_default()
+    };
+    (median(times.0), median(times.1))
+}
+
+fn main() {
+    // cargo passes --bench.
+    let mut args = std::env::args().skip(1).filter(|a| a != "--bench");
+    let (mut folder, mut json, mut large) = (None, None, None);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--json" => json = args.next(),
+            "--sd15" => large = Some(32),
+            "--sd15-64" => large = Some(64),
+            _ => folder = Some(arg),
+        }
+    }
+    let native = Native::detect().unwrap();
+    let (path, peer) = (native.name(), Candle.name());
+    let (ours, theirs) = match large {
+        Some(side) => (sd15(native, side), sd15(Candle, side)),
+        None => {
+            let source = match folder {
+                Some(folder) => ModelSource::Directory(folder.into()),
+                None => ModelSource::Embedded(semblance_model_mini::FILES),
+            };
+            (measures(native, &source), measures(Candle, &source))
+        }
+    };
+    println!("{:<32}{path:>18}{peer:>18}{:>8}", "milliseconds", "ratio");
+    let mut rows = Vec::new();
+    for ((measure, mut ours), (_, mut theirs)) in ours.into_iter().zip(theirs) {
+        let (ours_s, peer_s) = time(&mut ours, &mut theirs);
+        let ratio = ours_s / peer_s;
+        let (a, b) = (1e3 * ours_s, 1e3 * peer_s);
+        println!("{measure:<32}{a:>18.2}{b:>18.2}{ratio:>8.2}");
+        rows.push(serde_json::json!({
+            "measure": measure,
+            "ours_s": ours_s,
+            "peer": peer,
+            "peer_s": peer_s,
+            "ratio": ratio,
+            "cpu_path": path,
+        }));
+    }
+    if let Some(file) = json {
+        std::fs::write(file, serde_json::to_string_pretty(&rows).unwrap()).unwrap();
+    }
 }

@@ -206,26 +206,49 @@ struct Windows<'a> {
 unsafe impl Sync for Windows<'_> {}
 
 impl Windows<'_> {
-    /// Calls `f(tap, place)` for the window of output row `row`: the input position that each place
-    /// of the kernel lies on, `None` outside the map.
+    /// Calls `f(i, tap, place)` for the windows of the output rows `first..first + count`: the input
+    /// position that each place of the kernel lies on, `None` outside the map.
     #[inline(always)]
-    fn places(&self, row: usize, mut f: impl FnMut(usize, Option<usize>)) {
+    fn places(&self, first: usize, count: usize, mut f: impl FnMut(usize, usize, Option<usize>)) {
         let Window {
             size,
             stride,
             padding,
         } = self.conv.window;
-        let per_sample = self.to.h * self.to.w;
-        let (n, rest) = (row / per_sample, row % per_sample);
-        let (y, x) = (rest / self.to.w * stride, rest % self.to.w * stride);
-        for dy in 0..size {
-            let line = (y + dy).checked_sub(padding.0).filter(|l| *l < self.from.h);
-            let line = line.map(|l| (n * self.from.h + l) * self.from.w);
-            for dx in 0..size {
-                let column = (x + dx).checked_sub(padding.0);
-                let column = column.filter(|c| *c < self.from.w);
-                let place = line.and_then(|l| Some(l + column?));
-                f(dy * size + dx, place);
+        let (from, to) = (self.from, self.to);
+        let before = padding.0;
+        let sample = to.h * to.w;
+        let (mut n, rest) = (first / sample, first % sample);
+        let (mut oy, mut ox) = (rest / to.w, rest % to.w);
+        for i in 0..count {
+            // Where the window begins, counted from the padding's corner.
+            let (y, x) = (oy * stride, ox * stride);
+            let inside = |at: usize, length: usize| at >= before && at + size <= length + before;
+            if inside(y, from.h) && inside(x, from.w) {
+                let corner = (n * from.h + y - before) * from.w + x - before;
+                for dy in 0..size {
+                    for dx in 0..size {
+                        f(i, dy * size + dx, Some(corner + dy * from.w + dx));
+                    }
+                }
+            } else {
+                for dy in 0..size {
+                    let line = (y + dy).checked_sub(before).filter(|l| *l < from.h);
+                    let line = line.map(|l| (n * from.h + l) * from.w);
+                    for dx in 0..size {
+                        let column = (x + dx).checked_sub(before);
+                        let column = column.filter(|c| *c < from.w);
+                        let place = line.and_then(|l| Some(l + column?));
+                        f(i, dy * size + dx, place);
+                    }
+                }
+            }
+            ox += 1;
+            if ox == to.w {
+                (ox, oy) = (0, oy + 1);
+                if oy == to.h {
+                    (oy, n) = (0, n + 1);
+                }
             }
         }
     }
@@ -242,17 +265,18 @@ impl Windows<'_> {
         let w = &self.conv.weights;
         let c = self.from.c;
         let bf16 = w.precision == Precision::Bf16;
-        let bytes = w.padded * w.precision.bytes();
-        for (i, to) in scratch.chunks_exact_mut(w.padded).take(count).enumerate() {
-            to.fill(0.0);
-            self.places(first + i, |tap, place| {
-                let Some(place) = place else { return };
-                let from = self.x.get(place * c..(place + 1) * c).unwrap_or_default();
-                let to = to.get_mut(tap * c..(tap + 1) * c).unwrap_or_default();
-                for (to, from) in to.iter_mut().zip(from) {
-                    *to = *from;
-                }
-            });
+        let scratch = scratch.get_mut(..count * w.padded).unwrap_or_default();
+        scratch.fill(0.0);
+        self.places(first, count, |i, tap, place| {
+            let Some(place) = place else { return };
+            let at = i * w.padded + tap * c;
+            let from = self.x.get(place * c..(place + 1) * c).unwrap_or_default();
+            let to = scratch.get_mut(at..at + c).unwrap_or_default();
+            for (to, from) in to.iter_mut().zip(from) {
+                *to = *from;
+            }
+        });
+        for (i, to) in scratch.chunks_exact_mut(w.padded).enumerate() {
             if bf16 {
                 // In place: a pair is written where its first half was, or before.
                 for k in 0..w.padded / 2 {
@@ -266,7 +290,6 @@ impl Windows<'_> {
                     }
                 }
             }
-            debug_assert!(bytes <= 4 * w.padded);
             put(i, 0, to.as_ptr().cast());
         }
     }
@@ -294,15 +317,13 @@ impl Rows for Windows<'_> {
         let w = &self.conv.weights;
         let bytes = w.padded * w.precision.bytes();
         let zeros = self.conv.zeros.as_ptr().cast::<u8>();
-        for i in 0..count {
-            self.places(first + i, |tap, place| {
-                let at = match place {
-                    // SAFETY: a position inside the map, `bytes` each.
-                    Some(place) => unsafe { self.at.add(place * bytes) },
-                    None => zeros,
-                };
-                put(i, tap, at);
-            });
-        }
+        self.places(first, count, |i, tap, place| {
+            let at = match place {
+                // SAFETY: a position inside the map, `bytes` each.
+                Some(place) => unsafe { self.at.add(place * bytes) },
+                None => zeros,
+            };
+            put(i, tap, at);
+        });
     }
 }

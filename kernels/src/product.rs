@@ -53,7 +53,7 @@ pub(crate) trait Rows: Sync {
         0
     }
 
-    /// Tells `put(row − first, tap, pointer)` for every row of `first..first + count`, in any order.
+    /// Tells `put(row − first, tap, pointer)` for every row of `first..first + count`, in order.
     /// Every pointer may be read for [`Weights::padded`] numbers of the weights' precision while
     /// `self` and `scratch` live.
     fn find(
@@ -184,13 +184,14 @@ impl<R: Rows> Task for Working<'_, R> {
         let taps = w.taps;
         let tiles = p.count.div_ceil(p.tile_rows);
         let table = self.pointers.as_mut_ptr().cast::<*const u8>();
+        // The tile that the last row given was in: rows come in order.
+        let (mut tile, mut from, mut rows) = (0, 0, p.tile(0, tiles).1);
         let mut put = |row: usize, tap: usize, at: *const u8| {
-            // The tile of a row, by the same division as `Piece::tile`.
-            let mut tile = row * tiles / p.count;
-            while (tile + 1) * p.count / tiles <= row {
+            while row >= from + rows && tile + 1 < tiles {
                 tile += 1;
+                (from, rows) = p.tile(tile, tiles);
             }
-            let (from, rows) = p.tile(tile, tiles);
+            debug_assert!(tap < taps && (from..from + rows).contains(&row));
             // SAFETY: the table has `taps · count` places, and this one is below that: tiles before
             // take `taps · from`, this one `taps · rows`. Scratch is aligned to 64 bytes and `sums`
             // is a multiple of that.

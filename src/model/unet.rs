@@ -113,6 +113,35 @@ pub struct UNetConfig {
 }
 
 impl UNetConfig {
+    /// The sizes of Stable Diffusion 1.x.
+    pub fn stable_diffusion_1() -> Self {
+        let level = |channels, attends| Level {
+            channels,
+            heads: 8,
+            down_attends: attends,
+            up_attends: attends,
+        };
+        UNetConfig {
+            sample_size: 64,
+            in_channels: 4,
+            out_channels: 4,
+            levels: vec![
+                level(320, true),
+                level(640, true),
+                level(1280, true),
+                level(1280, false),
+            ],
+            layers: 2,
+            text_width: 768,
+            groups: 32,
+            eps: 1e-5,
+            linear_projection: false,
+            transformer_layers: 1,
+            cos_first: true,
+            freq_shift: 0.0,
+        }
+    }
+
     /// Reads and checks a `config.json`.
     pub(crate) fn read(config: &Config) -> Result<Self> {
         config.require(&[
