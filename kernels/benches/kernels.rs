@@ -1,8 +1,9 @@
-//! Billions of multiplications and additions a second, by kernel and path:
+//! Billions of multiplications and additions a second of ONE core, by kernel and path:
 //! `cargo bench -p semblance-kernels [-- FILTER]`.
 //!
-//! The best of some runs on this machine, on all cores, at sizes of the embedded model and of Stable
-//! Diffusion 1.5. A path counts what the operation needs, not what a cleverer algorithm leaves out.
+//! At sizes of the embedded model and of Stable Diffusion 1.5. Counts the time that the thread was
+//! running where the system tells it (Linux), so that other work on the machine disturbs little, and
+//! what the operation needs, not what a cleverer algorithm leaves out.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Instant;
@@ -13,18 +14,25 @@ fn noise(count: usize) -> Vec<f32> {
     (0..count).map(|i| (i as f32 * 12.9898).sin()).collect()
 }
 
-fn best(work: f64, mut f: impl FnMut()) -> f64 {
+/// Seconds that this thread was running; of the clock where the system does not say.
+fn busy(since: Instant) -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = text.split(' ').next().and_then(|n| n.parse::<f64>().ok());
+    nanoseconds.map_or(since.elapsed().as_secs_f64(), |n| n / 1e9)
+}
+
+/// `work` a second of `f`, in billions.
+fn rate(work: f64, mut f: impl FnMut()) -> f64 {
     f();
-    let start = Instant::now();
-    let mut least = f64::MAX;
+    let since = Instant::now();
+    let start = busy(since);
     let mut runs = 0;
-    while runs < 3 || (start.elapsed().as_secs_f64() < 0.15 && runs < 50) {
-        let start = Instant::now();
+    // Long enough for a clock that moves every few milliseconds.
+    while busy(since) - start < 0.1 || runs < 2 {
         f();
-        least = least.min(start.elapsed().as_secs_f64());
         runs += 1;
     }
-    work / least / 1e9
+    work * f64::from(runs) / (busy(since) - start) / 1e9
 }
 
 fn conv(cpu: Cpu, n: usize, side: usize, inputs: usize, outputs: usize, size: usize) -> f64 {
@@ -40,7 +48,7 @@ fn conv(cpu: Cpu, n: usize, side: usize, inputs: usize, outputs: usize, size: us
     let x = noise(n * h * h * c);
     let mut out = vec![0.0; n * h * h * outputs];
     let from = Size { n, h, w: h, c };
-    best((2 * n * h * h * area * inputs * outputs) as f64, || {
+    rate((2 * n * h * h * area * inputs * outputs) as f64, || {
         w.run(&x, from, Finish::default(), &mut out).unwrap()
     })
 }
@@ -49,7 +57,7 @@ fn dense(cpu: Cpu, rows: usize, inputs: usize, outputs: usize) -> f64 {
     let w = Weights::linear(cpu, &noise(inputs * outputs), None, inputs, outputs).unwrap();
     let x = noise(rows * inputs);
     let mut out = vec![0.0; rows * outputs];
-    best((2 * rows * inputs * outputs) as f64, || {
+    rate((2 * rows * inputs * outputs) as f64, || {
         linear(&x, 1, &w, Finish::default(), &mut out).unwrap()
     })
 }
@@ -65,7 +73,7 @@ fn attend(cpu: Cpu, queries: usize, keys: usize, heads: usize, size: usize) -> f
         heads,
         size,
     };
-    best((4 * queries * keys * row) as f64, || {
+    rate((4 * queries * keys * row) as f64, || {
         attention(cpu, &q, &k, &k, h, Mask::None, &mut out).unwrap()
     })
 }
@@ -79,7 +87,7 @@ fn norm(cpu: Cpu, rows: usize, c: usize, groups: usize) -> f64 {
         shift: &noise(c),
         eps: 1e-5,
     };
-    best((rows * c) as f64, || {
+    rate((rows * c) as f64, || {
         group_norm(cpu, &x, 1, groups, affine, Act::Silu, &mut out).unwrap()
     })
 }
@@ -125,13 +133,15 @@ fn main() {
     print!("{:<28}", "GFLOP/s");
     cpus.iter().for_each(|c| print!("{:>12}", c.path().name()));
     println!();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+    let pool = pool.unwrap();
     for (name, f) in MEASURES {
         if filter.as_ref().is_some_and(|f| !name.contains(f)) {
             continue;
         }
         print!("{name:<28}");
         for cpu in &cpus {
-            print!("{:>12.1}", f(*cpu));
+            print!("{:>12.1}", pool.install(|| f(*cpu)));
         }
         println!();
     }

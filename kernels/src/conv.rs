@@ -86,7 +86,7 @@ impl Conv {
         outputs: usize,
         window: Window,
     ) -> Result<Conv> {
-        let area = window.size * window.size;
+        let area = window.size.saturating_mul(window.size);
         let len = inputs
             .checked_mul(area)
             .and_then(|l| l.checked_mul(outputs));

@@ -162,7 +162,7 @@ impl DerefMut for Pooled {
 }
 
 /// What a thread keeps of its scratch when a kernel is done, in numbers. Larger pieces are freed.
-const KEEP_SCRATCH: usize = 4 << 20;
+const KEEP_SCRATCH: usize = 1 << 20;
 /// Pieces of scratch that a thread keeps.
 const PIECES: usize = 4;
 
