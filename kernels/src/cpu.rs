@@ -63,9 +63,16 @@ impl CpuPath {
         best().min(NEWEST)
     }
 
-    /// The path to take where nobody asks for one: exact f32 on the widest vectors. bf16 operands
-    /// round and so are taken only when asked for; where they would be worth it is recorded in
-    /// `LIMITS.md`, measured by family of CPU.
+    /// The path to take where nobody asks for one: exact f32 on the widest vectors.
+    ///
+    /// bf16 operands round, so they are taken only when asked for. What they are worth, as measured
+    /// (`cargo bench -p semblance-kernels`; a 3 × 3 convolution of 64 × 64, 320 → 320 channels, in
+    /// GFLOP/s of one core at 3.6 GHz or so, limit in brackets, November 2026):
+    ///
+    /// | CPU | avx2 | avx512 | avx512bf16 |
+    /// |---|---|---|---|
+    /// | AMD Zen 4 (family 25, model 17) | 101 (116) | 105 (116) | 210 (232) |
+    /// | Intel with AMX | not measured | (195) | (100): slower than f32, never take it |
     pub fn recommended() -> CpuPath {
         best().min(CpuPath::Avx512)
     }
