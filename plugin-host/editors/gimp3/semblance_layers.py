@@ -221,6 +221,8 @@ def add(source, data, recipe, replaces=None):
         if not plain:
             layer.set_visible(False)
         image.set_selected_layers([new])
+        if new.get_mask() is not None:
+            new.set_edit_mask(False)  # the next edit is of the layer, not of its mask
     except Exception:
         if new.is_attached_to_image():  # half a result is none
             image.remove_layer(new)
