@@ -135,6 +135,56 @@ fn jpeg_and_webp_keep_size_profile_exif_and_recipe() {
     }
 }
 
+/// A big-endian EXIF block with a maker, a date and a place.
+fn told() -> Vec<u8> {
+    let mut block = b"MM\0*\0\0\0\x08\0\x03".to_vec();
+    let field = |tag: u16, kind: u16, count: u32, value: u32| {
+        let mut field = tag.to_be_bytes().to_vec();
+        field.extend(kind.to_be_bytes());
+        field.extend(count.to_be_bytes());
+        field.extend(value.to_be_bytes());
+        field
+    };
+    block.extend(field(0x010f, 2, 6, 86)); // Make
+    block.extend(field(0x8769, 4, 1, 50)); // EXIF
+    block.extend(field(0x8825, 4, 1, 68)); // GPS
+    block.extend([0; 4]);
+    block.extend([0, 1]);
+    block.extend(field(0x9003, 2, 20, 92)); // when it was taken
+    block.extend([0; 4]);
+    block.extend([0, 1]);
+    block.extend(field(0x001d, 2, 11, 112)); // the day of the position
+    block.extend([0; 4]);
+    block.extend(b"Maker\0");
+    block.extend(b"2024:05:06 07:08:09\0");
+    block.extend(b"2024:05:06\0");
+    block
+}
+
+#[test]
+fn exif_travels_into_a_tiff_and_out_of_it() {
+    let has = |block: &[u8], text: &[u8]| block.windows(text.len()).any(|part| part == text);
+    let mut before = picture(Kind::Jpeg, Samples::U8, Order::Rgb);
+    before.metadata.exif = Some(told());
+    let tiff = decode(encode(&before, Kind::Tiff));
+    assert!(tiff.warnings.is_empty(), "{:?}", tiff.warnings);
+    let block = tiff.metadata.exif.clone().unwrap();
+    for text in [&b"Maker\0"[..], b"2024:05:06 07:08:09\0", b"2024:05:06\0"] {
+        assert!(has(&block, text), "{text:?}");
+    }
+    // Once more into a TIFF, and out of it into a PNG.
+    let again = decode(encode(&tiff, Kind::Tiff));
+    assert_eq!(again.metadata.exif.as_ref(), Some(&block));
+    let png = decode(encode(&again, Kind::Png));
+    assert_eq!(png.metadata.exif, Some(block));
+    // A damaged block is left out, and the picture is written.
+    for cut in [0, 7, 9, 30, 60, 100] {
+        before.metadata.exif = Some(told()[..cut].to_vec());
+        let after = decode(encode(&before, Kind::Tiff));
+        assert_eq!(after.pixels, before.pixels, "{cut}");
+    }
+}
+
 #[test]
 fn orientation_is_applied_once_and_reset() {
     for kind in [Kind::Png, Kind::Jpeg, Kind::Webp] {

@@ -34,7 +34,7 @@ Examples:
 Formats (the input's kind is found from its contents, the output's from its name):
   PNG         8 and 16 bits, grey or RGB, alpha; profile, EXIF, texts kept; carries the recipe
   JPEG        8 bits; profile, EXIF kept; carries the recipe; copied as it is if nothing changed
-  TIFF        8 and 16 bits, half and float; profile, resolution kept; carries the recipe
+  TIFF        8 and 16 bits, half and float; profile, EXIF, resolution kept; carries the recipe
   WebP        8 bits; written without loss; carries the recipe
   OpenRaster  the result is a new layer above the edited one; the other layers are kept as they are
 

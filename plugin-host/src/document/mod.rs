@@ -8,6 +8,7 @@
 //! name. EXIF orientation is applied once, on reading, and reset.
 
 pub mod atomic;
+mod exif;
 mod jpeg;
 pub mod ora;
 mod png;
@@ -251,9 +252,6 @@ impl Picture {
                 String::new(),
             )
         })?;
-        if kind == Kind::Tiff && self.kind != Kind::Tiff && self.metadata.exif.is_some() {
-            warnings.push("EXIF is not carried over into a TIFF".to_owned());
-        }
         if kind == Kind::Webp && encoding.quality.is_some() {
             warnings.push("a WebP is written without loss: --quality is for JPEG".to_owned());
         }

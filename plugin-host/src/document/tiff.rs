@@ -1,6 +1,6 @@
 //! TIFF: 8 and 16 bits and half and single floats; grey and RGB, with straight or premultiplied
-//! alpha. The profile, XMP, resolution and descriptive tags are kept; EXIF sub-directories and
-//! further pages are not, and that is said. Written without compression loss (LZW).
+//! alpha. The profile, XMP, EXIF, resolution and descriptive tags are kept; further pages are not,
+//! and that is said. Written without compression loss (LZW).
 
 use std::fmt;
 use std::io::Cursor;
@@ -12,6 +12,7 @@ use ::tiff::encoder::{Compression, TiffEncoder, TiffValue};
 use ::tiff::tags::{ExtraSamples, PhotometricInterpretation, SampleFormat, Tag, Type, ValueBuffer};
 use ::tiff::{ColorType, TiffError};
 
+use super::exif::Exif;
 use super::{Kind, Metadata, Picture};
 use crate::limits;
 use crate::pixels::{Alpha, Color, Order, Pixels, Samples};
@@ -93,20 +94,19 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture, String> {
     let xmp = xmp
         .and_then(|value| value.into_u8_vec().ok())
         .and_then(|xmp| String::from_utf8(xmp).ok());
-    let mut extras = Vec::new();
-    for tag in KEPT {
-        let mut buffer = ValueBuffer::empty(Type::BYTE);
-        if let Ok(Some(_)) = decoder.image_ifd().find_tag_buf(tag, &mut buffer) {
-            buffer.set_byte_order(::tiff::tags::ByteOrder::native());
-            extras.push((tag, buffer));
+    let mut kept = || {
+        let mut found = Vec::new();
+        for tag in KEPT {
+            let mut buffer = ValueBuffer::empty(Type::BYTE);
+            if let Ok(Some(_)) = decoder.image_ifd().find_tag_buf(tag, &mut buffer) {
+                buffer.set_byte_order(::tiff::tags::ByteOrder::native());
+                found.push((tag, buffer));
+            }
         }
-    }
-    if decoder
-        .find_tag(Tag::ExifDirectory)
-        .is_ok_and(|tag| tag.is_some())
-    {
-        warnings.push("the EXIF part of a TIFF is not carried over".to_owned());
-    }
+        found
+    };
+    let (extras, described) = (kept(), kept());
+    let exif = Exif::of_tiff(&mut decoder, described).block();
     let (samples, bytes) = match decoder.read_image().map_err(text)? {
         DecodingResult::U8(data) => (Samples::U8, data),
         DecodingResult::U16(data) => (
@@ -155,6 +155,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture, String> {
         kind: Kind::Tiff,
         pixels: pixels.oriented(u8::try_from(orientation).unwrap_or(1)),
         metadata: Metadata {
+            exif,
             xmp,
             tiff: Extras(Arc::new(extras)),
             ..Metadata::default()
@@ -254,6 +255,12 @@ where
     let mut encoder = TiffEncoder::new(&mut bytes)
         .map_err(text)?
         .with_compression(Compression::Lzw);
+    // The picture's own tags are already there where it comes from a TIFF.
+    let known = |tag: Tag| metadata.tiff.0.iter().any(|(kept, _)| *kept == tag);
+    let exif = (metadata.exif.as_deref())
+        .and_then(|block| Exif::of_block(block, |tag| KEPT.contains(&tag) && !known(tag)))
+        .unwrap_or_default();
+    let pointers = exif.write(&mut encoder).map_err(text)?;
     let mut image = encoder
         .new_image::<L>(pixels.width, pixels.height)
         .map_err(text)?;
@@ -273,8 +280,11 @@ where
     if let Some(xmp) = &metadata.xmp {
         tags.write_tag(XMP, xmp.as_bytes()).map_err(text)?;
     }
-    for (tag, value) in metadata.tiff.0.iter() {
+    for (tag, value) in metadata.tiff.0.iter().chain(&exif.first) {
         tags.write_tag_buf(*tag, value).map_err(text)?;
+    }
+    for (tag, at) in pointers {
+        tags.write_tag(tag, at).map_err(text)?;
     }
     image.write_data(data).map_err(text)?;
     Ok(bytes.into_inner())
