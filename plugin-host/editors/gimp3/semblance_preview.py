@@ -71,9 +71,10 @@ class Preview(Gtk.Box):
     def draw(self, result):
         """The part that is seen, with `result` applied (None: as it was)."""
         view = self._view()
-        if self.copy is None or self.copy[0] != view:
-            self.copy = view, *self._copy(view)
-        _, before, size, mask = self.copy
+        copy = self.copy
+        if copy is None or copy[0] != view:
+            copy = self.copy = view, *self._copy(view)
+        _, before, size, mask = copy
         left, top, width, height, scale = view
         after = before
         if result is not None:

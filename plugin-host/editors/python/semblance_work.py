@@ -105,7 +105,7 @@ class Studio:
                 picture = None if result is None else self.draw(result)
                 if result is not None:
                     self._tell(State(recipe, False, "", 1.0, result, picture))
-            except (semblance.Error, OSError, ValueError, MemoryError) as error:
+            except Exception as error:  # whatever it is, the window says it and goes on
                 self._tell(State(recipe, False, picture=self.state.picture, error=error))
 
     def _edit(self, recipe):
