@@ -127,7 +127,8 @@ fn time(ours: &mut dyn FnMut(), peer: &mut dyn FnMut()) -> (f64, f64) {
         start.elapsed().as_secs_f64()
     };
     let mut times = (Vec::new(), Vec::new());
-    (ours(), peer());
+    ours();
+    peer();
     let start = Instant::now();
     while times.0.len() < 3 || (start.elapsed().as_secs_f64() < 1.0 && times.0.len() < 101) {
         times.0.push(once(ours));
