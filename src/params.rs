@@ -232,8 +232,22 @@ pub(crate) static EPSILON: Parameter = Parameter {
     suggestion: "0.00025",
 };
 
+pub(crate) static REST: Parameter = Parameter {
+    id: "rest",
+    kind: Kind::Number {
+        min: 0.0,
+        max: 1.0,
+        default: None,
+    },
+    unit: "",
+    group: Group::Compositing,
+    advanced: true,
+    help: "Share of what a local change cannot explain: structure that appears, and the model's own noise. For compositor change.",
+    suggestion: "1",
+};
+
 /// All of them, in the order of a dialog.
-pub(crate) static ALL: [&Parameter; 12] = [
+pub(crate) static ALL: [&Parameter; 13] = [
     &STRENGTH,
     &FROM,
     &TO,
@@ -246,6 +260,7 @@ pub(crate) static ALL: [&Parameter; 12] = [
     &COMPOSITOR,
     &RADIUS,
     &EPSILON,
+    &REST,
 ];
 
 /// The list as a JSON array: objects of `id, type, min, max, default, options, max_bytes, unit,

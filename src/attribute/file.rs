@@ -27,6 +27,7 @@
 //! [composite]                      # optional
 //! radius = 8
 //! epsilon = 0.00025
+//! rest = 1.0                       # share of what the local change does not explain
 //!
 //! [learned]                        # optional, instead of t_star and d
 //! times = [0.98, 0.5, 0.02]       # shares of the noise range that are left, falling
@@ -355,10 +356,11 @@ fn composite(origin: &str, fields: &Fields<'_>) -> Result<Composite> {
     let Some(composite) = fields.object("composite")? else {
         return Ok(Composite::default());
     };
-    composite.only(&["radius", "epsilon"])?;
+    composite.only(&["radius", "epsilon", "rest"])?;
     Ok(Composite {
         radius: small(origin, &composite, &params::RADIUS)?,
         epsilon: float(origin, &composite, &params::EPSILON)?,
+        rest: float(origin, &composite, &params::REST)?,
     })
 }
 

@@ -106,6 +106,8 @@ pub(crate) struct Composite {
     pub radius: Option<u32>,
     /// Ridge of the fit.
     pub epsilon: Option<f32>,
+    /// Share of what the fit does not explain.
+    pub rest: Option<f32>,
 }
 
 /// λ at shares of the training schedule that are left, (t + 1)/T in 0..=1, falling; interpolated.

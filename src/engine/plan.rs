@@ -61,6 +61,7 @@ pub(super) struct Plan {
     pub guidance: f32,
     pub radius: u32,
     pub epsilon: f32,
+    pub rest: f32,
     /// The hashes of the attributes' files, in the order of the sliders.
     pub attributes: Vec<String>,
     pub warnings: Vec<String>,
@@ -121,10 +122,15 @@ impl Plan {
             .epsilon
             .or(composite.and_then(|c| c.epsilon))
             .unwrap_or(Change::EPSILON as f32);
+        let rest = recipe
+            .rest
+            .or(composite.and_then(|c| c.rest))
+            .unwrap_or(1.0);
         complete.steps = Some(steps);
         complete.guidance = Some(guidance);
         complete.radius = Some(radius);
         complete.epsilon = Some(epsilon);
+        complete.rest = Some(rest);
         complete.stamp = None;
         Ok(Plan {
             warnings: warnings(recipe, model, &found),
@@ -136,6 +142,7 @@ impl Plan {
             guidance,
             radius,
             epsilon,
+            rest,
         })
     }
 
@@ -333,8 +340,20 @@ mod tests {
         let again = plan(&once.recipe);
         assert_eq!(once.recipe, again.recipe);
         assert_eq!(
-            (once.steps, once.guidance, once.radius, once.epsilon),
-            (again.steps, again.guidance, again.radius, again.epsilon)
+            (
+                once.steps,
+                once.guidance,
+                once.radius,
+                once.epsilon,
+                once.rest
+            ),
+            (
+                again.steps,
+                again.guidance,
+                again.radius,
+                again.epsilon,
+                again.rest
+            )
         );
     }
 

@@ -344,7 +344,8 @@ fn work(
         let (w, h) = (patch.width(), patch.height());
         let (radius, epsilon) = (plan.radius as usize, f64::from(plan.epsilon));
         match plan.recipe.compositor {
-            Compositor::Change => Change::fit(&encoding.decoded, &decoded, w, h, radius, epsilon),
+            Compositor::Change => Change::fit(&encoding.decoded, &decoded, w, h, radius, epsilon)
+                .map(|change| change.with_rest(plan.rest)),
             Compositor::Direct => {
                 Change::direct(&encoding.decoded, &decoded, w, h, radius, epsilon)
             }

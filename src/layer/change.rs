@@ -48,6 +48,19 @@ impl Change {
         Ok(pair.change(|| pair.model(radius, epsilon)))
     }
 
+    /// With `share` of the rest, 0..=1: 1 keeps all that the local model did not explain, 0 nothing.
+    ///
+    /// The rest is where structure appears, and where a small model's errors are; how much of it is
+    /// worth having is measured for each attribute (`benches/counterfactual`).
+    pub fn with_rest(mut self, share: f32) -> Change {
+        for cell in &mut self.cells {
+            for v in &mut cell[4] {
+                *v *= share;
+            }
+        }
+        self
+    }
+
     /// As [`Change::fit`], with the edit itself in place of the layer's pixels where content moved
     /// or appeared (`confidence`): there the layer's own detail is a ghost. Sizes and errors as in
     /// [`Change::fit`].
@@ -204,4 +217,30 @@ fn check(recon: &[f32], edit: &[f32], width: usize, height: usize) -> Result<()>
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_share_of_the_rest_leaves_the_local_model_alone() {
+        let recon: Vec<f32> = (0..3 * 12 * 9)
+            .map(|i| (i * 37 % 101) as f32 / 101.0)
+            .collect();
+        let edit: Vec<f32> = recon
+            .iter()
+            .enumerate()
+            .map(|(i, v)| v * 0.5 + (i * 61 % 89) as f32 / 200.0)
+            .collect();
+        let fit = || Change::fit(&recon, &edit, 12, 9, 3, 1e-3).unwrap();
+        let (whole, half) = (fit(), fit().with_rest(0.5));
+        for (a, b) in whole.cells.iter().zip(&half.cells) {
+            assert_eq!(a[..4], b[..4]);
+            for c in 0..3 {
+                assert!(a[4][c] != 0.0 && b[4][c] == 0.5 * a[4][c]);
+            }
+        }
+    }
 }

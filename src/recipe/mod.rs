@@ -120,6 +120,10 @@ pub struct Recipe {
     /// Ridge of the compositor's fit towards no change, 1e-8..=1e3; a default when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epsilon: Option<f32>,
+    /// Share of what the compositor `change` cannot explain as a local change, 0..=1; a default when
+    /// absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rest: Option<f32>,
     /// Which form of the method.
     pub form: Form,
     /// Whether strength 0 skips the model.
@@ -143,6 +147,7 @@ impl Default for Recipe {
             compositor: Compositor::default(),
             radius: None,
             epsilon: None,
+            rest: None,
             form: Form::default(),
             identity_shortcut: IdentityShortcut::default(),
             stamp: None,
@@ -233,6 +238,9 @@ impl Recipe {
         }
         if let Some(epsilon) = self.epsilon {
             params::EPSILON.check_number("epsilon", f64::from(epsilon))?;
+        }
+        if let Some(rest) = self.rest {
+            params::REST.check_number("rest", f64::from(rest))?;
         }
         Ok(())
     }

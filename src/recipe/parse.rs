@@ -13,7 +13,7 @@ use crate::params::{self, Parameter};
 /// Bytes of JSON that are looked at: 16 sliders with the longest paths fit, a bomb does not.
 const MAX_BYTES: usize = 256 * 1024;
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "semblance",
     "attributes",
     "text",
@@ -24,6 +24,7 @@ const KEYS: [&str; 13] = [
     "compositor",
     "radius",
     "epsilon",
+    "rest",
     "form",
     "identity_shortcut",
     "stamp",
@@ -71,6 +72,7 @@ pub(super) fn recipe(text: &str) -> Result<Recipe> {
         })?,
         radius: small(&fields, &params::RADIUS)?,
         epsilon: number(&fields, &params::EPSILON)?,
+        rest: number(&fields, &params::REST)?,
         form: choice(&fields, &params::FORM, |word| match word {
             "corrected" => Some(Form::Corrected),
             "published" => Some(Form::Published),

@@ -142,6 +142,10 @@ pub struct Making {
     #[arg(long, value_name = "E", allow_negative_numbers = true)]
     pub epsilon: Option<f64>,
 
+    /// Share of what the compositor `change` cannot explain as a local change, 0 to 1.
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    pub rest: Option<f64>,
+
     /// Where the edit acts: an image of the layer's size (in an OpenRaster also of the canvas'),
     /// white = edit, black = keep. Colour counts by its lightness; transparent counts as black.
     #[arg(long, value_name = "FILE")]

@@ -94,6 +94,7 @@ fn start(making: &Making) -> Result<Map<String, Value>> {
     set("guidance", making.guidance.map(|guidance| json!(guidance)));
     set("radius", making.radius.map(|radius| json!(radius)));
     set("epsilon", making.epsilon.map(|epsilon| json!(epsilon)));
+    set("rest", making.rest.map(|rest| json!(rest)));
     set("compositor", making.compositor.map(|how| json!(how.name())));
     Ok(recipe)
 }
