@@ -101,12 +101,19 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(g):
-    """Nearest orthogonal matrices of (n, h, w), five quintic Newton-Schulz steps in bf16."""
-    x = g.bfloat16()
-    flip = x.shape[1] > x.shape[2]
-    x = x.mT if flip else x
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    """Nearest orthogonal matrices of (n, h, w), five quintic Newton-Schulz steps.
+
+    Every step multiplies x by a polynomial of x xT, so the polynomials are multiplied first, on the short side alone.
+    """
+    flip = g.shape[1] > g.shape[2]
+    x = g.mT if flip else g
+    a = x @ x.mT
+    a = a / (a.diagonal(dim1=1, dim2=2).sum(1)[:, None, None] + 1e-14)
+    scale = (g.square().sum((1, 2), keepdim=True) + 1e-14).rsqrt()
+    one = torch.eye(a.shape[1], device=a.device)
+    total = one * scale
     for _ in range(5):
-        a = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
-    return (x.mT if flip else x).float()
+        q = 3.4445 * one + (-4.7750 * one + 2.0315 * a) @ a
+        total, a = q @ total, q @ a @ q
+    x = (total.bfloat16() @ x.bfloat16()).float()
+    return x.mT if flip else x

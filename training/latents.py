@@ -49,6 +49,8 @@ def render(a):
 def encode(a):
     dev = setup(a)
     m = AutoencoderKL.from_pretrained(f"{a.runs}/vae").to(dev, memory_format=torch.channels_last).eval()
+    mean = lambda x: m.encode(x).latent_dist.mean
+    fast = torch.compile(mean) if a.compile else mean
     scale, t0, n = a.scale, time.time(), 0
     for g in [g for g in GRIDS if not a.only or "%dx%d" % g in a.only.split(",")]:
         parts, lat = [np.load(f) for f in sorted(glob.glob(f"{a.runs}/raw/%dx%d_*.npz" % g))], []
@@ -57,7 +59,8 @@ def encode(a):
             for y in x:
                 y = torch.from_numpy(y).to(dev).permute(0, 3, 1, 2).float() / 127.5 - 1
                 with torch.no_grad(), torch.autocast(dev.type, torch.bfloat16):
-                    lat.append(m.encode(y.contiguous(memory_format=torch.channels_last)).latent_dist.mean.float().cpu())
+                    # compiling a shape takes half a minute: only where there is much of it
+                    lat.append((fast if len(parts) > 20 else mean)(y.contiguous(memory_format=torch.channels_last)).float().cpu())
             n += len(x) * x.shape[1]
             if scale is None and len(lat) >= 96:
                 scale = 1 / torch.cat(lat).std().item()
@@ -83,6 +86,7 @@ def main():
     a.add_argument("--threads", type=int, default=2)
     a.add_argument("--minutes", type=float, default=9)
     a.add_argument("--only", help="grids to encode, such as 16x16,20x16: several processes of one thread are faster than one of several")
+    a.add_argument("--compile", action="store_true", help="torch.compile")
     a.add_argument("--scale", type=float, help="scaling factor, where another process has found it")
     a.add_argument("--first", type=int, default=100_000)
     a = a.parse_args()

@@ -23,6 +23,8 @@ from common import Ema, Muon, alphas, load, save, setup
 from data import ATTRS
 
 GENERIC = "generic"
+# Thin clouds darken more than closed ones: on the renderer's way to 1 these two come back halfway.
+EVEN = [ATTRS.index("overcast"), ATTRS.index("rain")]
 SHARE = {"16x16": 0.60, "20x16": 0.17, "20x12": 0.07, "24x12": 0.05, "16x20": 0.05, "12x20": 0.04, "12x24": 0.02}
 
 
@@ -89,14 +91,26 @@ class Scenes:
         self.lam = np.concatenate([up, down], -1).astype(np.float32).reshape(n * k * k, 14)
         self.src, self.tgt = (base + i[None]).reshape(-1), (base + j[None]).reshape(-1)
         one = ok & (count == 1)
+        # where the renderer's way is no even one, a slider still goes there evenly: a partial level is that share of the full change
+        full = np.broadcast_to(base, (n, k * k)).copy()
+        part = np.ones((n, k * k), np.float32)
+        for q in EVEN:
+            rows = np.arange(n)[:, None]
+            pure = one & (i == 0)[None] & (d[..., q] > 0) & (a1[:, :, q] < 1) & (np.abs(a0).sum(-1) < 1e-3)
+            there = (np.abs(attrs[:, 1 + 2 * q] - np.eye(7)[q]).max(-1) < 1e-3)[:, None]
+            full = np.where(pure & there, base + 1 + 2 * q, full)
+            part = np.where(pure & there, a1[:, :, q], part).astype(np.float32)
+        self.full, self.part = full.reshape(-1), torch.from_numpy(part.reshape(-1)).to(dev)
         self.kinds = [np.flatnonzero(m.reshape(-1)) for m in (one & (d.sum(-1) > 0) & (i == 0)[None], one & (d.sum(-1) > 0) & (i != 0)[None], one & (d.sum(-1) < 0), ok & (count == 2))]
         self.n = n * k
 
     def pairs(self, rng, b):
-        """b pairs: source and target rows, strengths (b, 14) = 7 up, 7 down."""
+        """b pairs: source and target rows, strengths (b, 14) = 7 up, 7 down, and how much of the way the target is (b,)."""
         kinds = rng.choice(4, b, p=[0.62, 0.08, 0.18, 0.12])
         ix = np.array([self.kinds[q][rng.integers(len(self.kinds[q]))] for q in kinds])
-        return self.src[ix], self.tgt[ix], torch.from_numpy(self.lam[ix])
+        part = self.part[torch.from_numpy(ix)]
+        tgt = np.where(part.cpu().numpy() < 1, self.full[ix], self.tgt[ix])
+        return self.src[ix], tgt, torch.from_numpy(self.lam[ix]), part
 
 
 def mixed(rng, text, place, lam):
@@ -120,7 +134,8 @@ def main():
     a.add_argument("--until", help="HH:MM, instead of --minutes")
     a.add_argument("--batch", type=int, default=56)
     a.add_argument("--lr", type=float, default=6e-4)
-    a.add_argument("--counterfactual", type=float, default=0.65, help="share of a batch")
+    a.add_argument("--counterfactual", type=float, default=0.72, help="share of a batch")
+    a.add_argument("--compile", action="store_true", help="torch.compile for the square grid")
     a.add_argument("--export-every", type=float, default=12, help="minutes between exports and validations")
     a.add_argument("--export", help="folder of the pipeline to write at each")
     a = a.parse_args()
@@ -152,30 +167,33 @@ def main():
     n_cf = round(a.batch * a.counterfactual)
     n_em = n_cf // 4
     n_plain = a.batch - n_cf - n_em
+    compiled, took = torch.compile(m, dynamic=False) if a.compile else m, {}
     while time.time() < end:
         f = min(1, (done + time.time() - t0) / (done + end - t0))
         lr = float(a.lr * min(1, (i + 1) / 150) * (0.03 + 0.97 * 0.5 * (1 + np.cos(np.pi * f))))
         for g in opt.param_groups:
             g["lr"] = lr
         s = sets[names[rng.choice(len(names), p=share)]]
+        begun = time.time()
         # plain rows: picture and caption, one in ten without words
         ix = torch.from_numpy(rng.integers(0, s.n, n_plain)).to(dev)
         z_p = s.z[ix].float()
         c_p = s.emb[torch.where(torch.rand(n_plain, device=dev) < 0.1, 0, s.cap[ix])]
         # counterfactual rows
-        src, tgt, lam = s.pairs(rng, n_cf)
+        src, tgt, lam, part = s.pairs(rng, n_cf)
         src, tgt, lam = torch.from_numpy(src).to(dev), torch.from_numpy(tgt).to(dev), lam.to(dev)
-        z_s, z_t = s.z[src].float(), s.z[tgt].float()
+        z_s = s.z[src].float()
+        z_t = z_s + part[:, None, None, None] * (s.z[tgt].float() - z_s)
         c0, c1 = mixed(rng, text, s.place[src], lam)
         t = torch.from_numpy(rng.integers(0, 1000, n_plain + n_cf)).to(dev)
         t = torch.where(torch.rand(len(t), device=dev) < 0.05, 999, t)
         t_p, t_c = t[:n_plain], t[n_plain:]
-        busy = torch.from_numpy(rng.integers(100, 700, n_cf)).to(dev)  # the levels that an edit passes
-        t_c = torch.where(torch.rand(n_cf, device=dev) < 0.7, busy, t_c)
+        busy = torch.from_numpy(rng.integers(60, 640, n_cf)).to(dev)  # the levels that an edit passes
+        t_c = torch.where(torch.rand(n_cf, device=dev) < 0.8, busy, t_c)
         lo = (1 - t_c / 100).clamp(min=0)  # hardly any noise left: only states near the target
         way = lo + (1 - lo) * torch.rand(n_cf, device=dev)
         kind = torch.rand(n_cf, device=dev)  # the source itself, the target itself, or between
-        way = torch.where(kind < 0.35, lo, torch.where(kind < 0.55, 1.0, way))[:, None, None, None]
+        way = torch.where(kind < 0.5, lo, torch.where(kind < 0.65, 1.0, way))[:, None, None, None]
         e = torch.randn_like(z_t)
         col = lambda x: x[:, None, None, None]
         A = col(ab[t_c])
@@ -186,7 +204,8 @@ def main():
         x_p = A_p.sqrt() * z_p + (1 - A_p).sqrt() * e_p
         x = torch.cat([x_p, x_m, x_c]).contiguous(memory_format=torch.channels_last)
         with torch.autocast(dev.type, torch.bfloat16):
-            v = m(x, torch.cat([t_p, t_m, t_c]), torch.cat([c_p, c0[:n_em], c1])).sample
+            net = compiled if x.shape[2:] == (16, 16) else m
+            v = net(x, torch.cat([t_p, t_m, t_c]), torch.cat([c_p, c0[:n_em], c1])).sample
         v_p, v_m, v_c = v.float().split([n_plain, n_em, n_cf])
         l_p = ((v_p - (A_p.sqrt() * e_p - (1 - A_p).sqrt() * z_p)) ** 2).mean((1, 2, 3))
         l_m = ((v_m - (A_m.sqrt() * e[:n_em] - (1 - A_m).sqrt() * z_s[:n_em])) ** 2).mean((1, 2, 3))
@@ -204,7 +223,10 @@ def main():
         i += 1
         now = np.array([l_p.mean().item(), l_c.mean().item(), l_d.mean().item()])
         said = now if i == first + 1 else 0.98 * said + 0.02 * now
+        took.setdefault(tuple(x.shape[2:]), []).append(time.time() - begun)
         if i % 50 == 0:
+            if i % 200 == 0:
+                print({k: "%.2f s" % float(np.median(v)) for k, v in took.items()}, flush=True)
             print("%d  plain %.4f  counterfactual %.4f  match %.4f  lr %.1e  %.2f s/step" % (i, *said, lr, (time.time() - t0) / (i - first)), flush=True)
         if time.time() - saved > 150:
             saved = time.time()

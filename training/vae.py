@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL
 
 from common import Ema, Muon, load, psnr, save, setup
@@ -48,6 +49,7 @@ def main():
     a.add_argument("--renders", type=float, default=0.65, help="share of renders in a batch, once there are any")
     a.add_argument("--compile", action="store_true", help="torch.compile (about twice as fast on a CPU; 128 x 128 only, 90 s to start)")
     a.add_argument("--kl", type=float, default=3e-5, help="weight of the KL, per latent element")
+    a.add_argument("--tint", type=float, default=1.5, help="weight of the 4 x 4 mean of green against magenta, and less of red against blue")
     a = a.parse_args()
     dev = setup(a)
     m = AutoencoderKL.from_pretrained(a.init) if a.init else make(tuple(map(int, a.channels.split(","))))
@@ -69,7 +71,9 @@ def main():
         l2, l1 = (d * d).mean(), d.abs().mean()
         grad = (d[..., 1:] - d[..., :-1]).abs().mean() + (d[..., 1:, :] - d[..., :-1, :]).abs().mean()
         kl = 0.5 * (mu * mu + lv.exp() - 1 - lv).mean()
-        return l2 + 0.03 * l1 + 0.015 * grad + a.kl * kl, l2, l1, kl, mu.std(), (0.5 * lv).exp().mean()
+        tint = F.avg_pool2d(d, 4)
+        hue = (tint[:, 1] - 0.5 * (tint[:, 0] + tint[:, 2])).square().mean() + 0.3 * (tint[:, 0] - tint[:, 2]).square().mean()
+        return l2 + 0.03 * l1 + 0.015 * grad + a.tint * hue + a.kl * kl, l2, l1, kl, mu.std(), (0.5 * lv).exp().mean()
 
     step = torch.compile(losses) if a.compile else losses
     shapes = [(128, 128)] if a.compile else [(128, 128), (128, 128), (128, 128), (112, 144), (144, 112)]
