@@ -13,7 +13,7 @@ use semblance::layer::{
     AlphaState, ChannelOrder, ColorSpace, Format, LayerView, LayerViewMut, MaskSamples, MaskView,
     Rect, SampleType,
 };
-use semblance::{Code, Edit, Engine, EngineOptions, ModelChoice, Recipe, Stamp};
+use semblance::{Code, Edit, Engine, EngineOptions, FreeText, ModelChoice, Recipe, Stamp};
 
 const WIDTH: u32 = 160;
 const HEIGHT: u32 = 120;
@@ -158,8 +158,15 @@ fn an_edit_read_under_a_mask_changes_nothing_outside_its_extent_when_rendered_wi
     };
     let selected = vec![255; 80 * 60];
     let mask = MaskView::new(&selected, 0, 80, part, MaskSamples::U8).unwrap();
-    let mut strong = recipe("night");
-    strong.attributes[0].strength = 1.5;
+    // In words, because the catalogue's attributes are tuned to the embedded model.
+    let strong = Recipe {
+        text: Some(FreeText {
+            from: "a photo".into(),
+            to: "a photo, at night".into(),
+            strength: 2.0,
+        }),
+        ..Recipe::default()
+    };
     let request = engine.read(&view(&data), Some(&mask), &strong).unwrap();
     let edit = engine.run(&request, &Control::default()).unwrap();
     assert_eq!(edit.extent(), part);
