@@ -28,5 +28,5 @@ once vae "$py" vae.py --runs "$runs" --device "$device" --compile --minutes "${V
 once scenes "$py" latents.py render --runs "$runs" --atelier "$atelier" --minutes "${RENDER_MINUTES:-10}"
 once clip "$py" clip.py --runs "$runs" --device "$device" --minutes "${CLIP_MINUTES:-4.5}"
 once latents "$py" latents.py encode --runs "$runs" --device "$device" --compile
-once unet "$py" unet.py --runs "$runs" --device "$device" --compile --minutes "${UNET_MINUTES:-140}" --export ../models/mini
+once unet "$py" unet.py --runs "$runs" --device "$device" --minutes "${UNET_MINUTES:-140}" --export ../models/mini
 "$py" validate.py --runs "$runs" --sheet "$runs/sheet.png"

@@ -95,7 +95,6 @@ class Scenes:
         full = np.broadcast_to(base, (n, k * k)).copy()
         part = np.ones((n, k * k), np.float32)
         for q in EVEN:
-            rows = np.arange(n)[:, None]
             pure = one & (i == 0)[None] & (d[..., q] > 0) & (a1[:, :, q] < 1) & (np.abs(a0).sum(-1) < 1e-3)
             there = (np.abs(attrs[:, 1 + 2 * q] - np.eye(7)[q]).max(-1) < 1e-3)[:, None]
             full = np.where(pure & there, base + 1 + 2 * q, full)
@@ -135,7 +134,6 @@ def main():
     a.add_argument("--batch", type=int, default=56)
     a.add_argument("--lr", type=float, default=6e-4)
     a.add_argument("--counterfactual", type=float, default=0.72, help="share of a batch")
-    a.add_argument("--compile", action="store_true", help="torch.compile for the square grid")
     a.add_argument("--export-every", type=float, default=12, help="minutes between exports and validations")
     a.add_argument("--export", help="folder of the pipeline to write at each")
     a = a.parse_args()
@@ -167,14 +165,12 @@ def main():
     n_cf = round(a.batch * a.counterfactual)
     n_em = n_cf // 4
     n_plain = a.batch - n_cf - n_em
-    compiled, took = torch.compile(m, dynamic=False) if a.compile else m, {}
     while time.time() < end:
         f = min(1, (done + time.time() - t0) / (done + end - t0))
         lr = float(a.lr * min(1, (i + 1) / 150) * (0.03 + 0.97 * 0.5 * (1 + np.cos(np.pi * f))))
         for g in opt.param_groups:
             g["lr"] = lr
         s = sets[names[rng.choice(len(names), p=share)]]
-        begun = time.time()
         # plain rows: picture and caption, one in ten without words
         ix = torch.from_numpy(rng.integers(0, s.n, n_plain)).to(dev)
         z_p = s.z[ix].float()
@@ -204,8 +200,7 @@ def main():
         x_p = A_p.sqrt() * z_p + (1 - A_p).sqrt() * e_p
         x = torch.cat([x_p, x_m, x_c]).contiguous(memory_format=torch.channels_last)
         with torch.autocast(dev.type, torch.bfloat16):
-            net = compiled if x.shape[2:] == (16, 16) else m
-            v = net(x, torch.cat([t_p, t_m, t_c]), torch.cat([c_p, c0[:n_em], c1])).sample
+            v = m(x, torch.cat([t_p, t_m, t_c]), torch.cat([c_p, c0[:n_em], c1])).sample
         v_p, v_m, v_c = v.float().split([n_plain, n_em, n_cf])
         l_p = ((v_p - (A_p.sqrt() * e_p - (1 - A_p).sqrt() * z_p)) ** 2).mean((1, 2, 3))
         l_m = ((v_m - (A_m.sqrt() * e[:n_em] - (1 - A_m).sqrt() * z_s[:n_em])) ** 2).mean((1, 2, 3))
@@ -223,10 +218,7 @@ def main():
         i += 1
         now = np.array([l_p.mean().item(), l_c.mean().item(), l_d.mean().item()])
         said = now if i == first + 1 else 0.98 * said + 0.02 * now
-        took.setdefault(tuple(x.shape[2:]), []).append(time.time() - begun)
         if i % 50 == 0:
-            if i % 200 == 0:
-                print({k: "%.2f s" % float(np.median(v)) for k, v in took.items()}, flush=True)
             print("%d  plain %.4f  counterfactual %.4f  match %.4f  lr %.1e  %.2f s/step" % (i, *said, lr, (time.time() - t0) / (i - first)), flush=True)
         if time.time() - saved > 150:
             saved = time.time()
