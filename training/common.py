@@ -1,8 +1,9 @@
-"""What every training here shares: set-up, averaged weights, checkpoints, the noise schedule, PSNR."""
+"""What every training here shares: set-up, averaged weights, checkpoints, the noise schedule, PSNR, the local colour map."""
 import copy
 import os
 
 import torch
+import torch.nn.functional as F
 
 
 def setup(a):
@@ -50,6 +51,22 @@ def load(path, dev, m, ema, opt):
 def psnr(a, b):
     """dB per picture of (n, 3, h, w) in [-1, 1], at most 60."""
     return -10 * torch.log10((((a - b) / 2) ** 2).mean((1, 2, 3)).clamp(min=1e-6))
+
+
+def local_map(I, p, r, eps):
+    """Local affine model x -> A x + b of the change p over the picture I, both (n, 3, h, w), as src/layer/guided.rs fits it:
+    windows of (2 r + 1)^2 pixels, ridge eps (squared colour) towards no dependence on I."""
+    n, _, h, w = I.shape
+    box = lambda x: F.avg_pool2d(F.pad(x, [r] * 4), 2 * r + 1, 1, divisor_override=1)
+    count = box(torch.ones_like(I[:1, :1]))
+    mean = lambda x: box(x) / count
+    mi, mp = mean(I), mean(p)
+    outer = lambda a, b: mean((a[:, :, None] * b[:, None]).reshape(n, 9, h, w)).reshape(n, 3, 3, h, w)
+    S = (outer(I, I) - mi[:, :, None] * mi[:, None]).permute(0, 3, 4, 1, 2) + eps * torch.eye(3, device=I.device)
+    A = torch.linalg.solve(S, (outer(I, p) - mi[:, :, None] * mp[:, None]).permute(0, 3, 4, 1, 2))  # (n, h, w, in, out)
+    b = mp - torch.einsum("nhwij,nihw->njhw", A, mi)
+    A, b = mean(A.reshape(n, h, w, 9).permute(0, 3, 1, 2)).reshape(n, 3, 3, h, w), mean(b)
+    return lambda x: torch.einsum("nijhw,nihw->njhw", A, x) + b
 
 
 def alphas(n=1000):

@@ -10,12 +10,11 @@ import time
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from PIL import Image
 
 import captions
-from common import alphas, psnr
+from common import alphas, local_map, psnr
 from data import ATTRS
 from unet import Text
 
@@ -55,22 +54,11 @@ class Editor:
         return x
 
 
-def change(full, recon, edit, r=8, eps=1e-3):
-    """out = in + A in + b + rest: a local affine model of edit - recon over recon, ridge eps towards no change."""
-    I, p = (recon + 1) / 2, (edit - recon) / 2
-    box = lambda x: F.avg_pool2d(F.pad(x, [r] * 4, mode="replicate"), 2 * r + 1, 1)
-    mi, mp = box(I), box(p)
-    n, _, h, w = I.shape
-    outer = lambda a, b: box((a[:, :, None] * b[:, None]).reshape(n, 9, h, w)).reshape(n, 3, 3, h, w)
-    cov = outer(I, I) - mi[:, :, None] * mi[:, None]
-    cip = outer(I, p) - mi[:, :, None] * mp[:, None]
-    S = cov.permute(0, 3, 4, 1, 2) + eps * torch.eye(3)
-    A = torch.linalg.solve(S, cip.permute(0, 3, 4, 1, 2))  # (n, h, w, in, out)
-    b = mp - torch.einsum("nhwij,nihw->njhw", A, mi)
-    A, b = box(A.reshape(n, h, w, 9).permute(0, 3, 1, 2)).reshape(n, 3, 3, h, w), box(b)
-    app = lambda x: torch.einsum("nijhw,nihw->njhw", A, x) + b
-    x = (full + 1) / 2
-    return ((x + app(x) + (p - app(I))) * 2 - 1).clamp(-1, 1)
+def change(full, recon, edit, r=24, eps=1e-5, rest=0.1):
+    """The compositor of the attributes' [composite]: the local map of edit - recon over recon, and a share of what it leaves."""
+    x, I, p = (full + 1) / 2, (recon + 1) / 2, (edit - recon) / 2
+    f = local_map(I, p, r, eps)
+    return ((x + f(x) + rest * (p - f(I))) * 2 - 1).clamp(-1, 1)
 
 
 def tensor(x):
@@ -127,9 +115,9 @@ def main():
         if m.any():
             y[m] = f(x[src][m])
     table["LUT"] = mean(psnr(y, truth))
-    for steps in (20, 10):
+    for steps, stars in ((6, (0.8,)), (20, (0.6,) if a.quick else (0.0, 0.15, 0.3, 0.45, 0.6))):
         inv = ed.invert(z, c0, steps)
-        for ts in ((0.0, 0.3, 0.5) if steps == 20 else (0.3,)) if a.quick else (0.0, 0.15, 0.3, 0.45, 0.6):
+        for ts in stars:
             with torch.no_grad():
                 e = dec(ed.edit(inv, c, ts, src))
             diff = (x[src] + e - rec[src]).clamp(-1, 1)

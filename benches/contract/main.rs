@@ -1,13 +1,14 @@
-//! Figures of the layer contract: what each compositor loses, what a large layer costs, how soon a
-//! cancel is obeyed, and how well the model knows a picture. Not for: how close edits come to the
-//! truth (`counterfactual`).
+//! Figures of the layer contract: what each compositor loses, what a large layer costs and looks like
+//! close up, how soon a cancel is obeyed, and how well the model knows a picture. Not for: how close
+//! edits come to the truth (`counterfactual`).
 //!
-//! `cargo bench --bench contract -- compositors|cost|cancel|known [--help]`
+//! `cargo bench --bench contract -- compositors|cost|cancel|known|crops [--help]`
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cancel;
 mod compositors;
 mod cost;
+mod crops;
 mod known;
 #[path = "../counterfactual/metrics.rs"]
 #[allow(dead_code)]
@@ -73,6 +74,24 @@ enum What {
         #[arg(long, num_args = 1.., default_values = ["examples/aitzgorri.jpg", "examples/picosdeeuropa.jpg"])]
         photos: Vec<PathBuf>,
     },
+    /// A sheet of crops at 100 % of a large grainy scene, before and after edits at strength 1.
+    Crops {
+        /// The scene.
+        #[arg(long, default_value_t = 1_000_002)]
+        seed: u64,
+        /// The layer, WIDTHxHEIGHT.
+        #[arg(long, default_value = "6000x4000", value_parser = size)]
+        size: (u32, u32),
+        /// Deviation of the grain, in steps of 8 bits.
+        #[arg(long, default_value_t = 4.0)]
+        grain: f64,
+        /// The edits.
+        #[arg(long, num_args = 1.., default_values = ["sunset", "night", "snow", "fog", "autumn"])]
+        attribute: Vec<Attribute>,
+        /// The sheet, .png or .jpg.
+        #[arg(long, default_value = "crops.png")]
+        out: PathBuf,
+    },
 }
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {
@@ -98,6 +117,13 @@ fn main() {
         What::Cost { megapixels, .. } => cost::run(&megapixels),
         What::Cancel { seconds } => cancel::run(seconds),
         What::Known { threshold, photos } => known::run(threshold, &photos),
+        What::Crops {
+            seed,
+            size,
+            grain,
+            attribute,
+            out,
+        } => crops::run(seed, size, grain, &attribute, &out),
     }
 }
 

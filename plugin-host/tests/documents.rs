@@ -120,6 +120,56 @@ fn webp_is_written_without_loss() {
     }
 }
 
+/// The picture as a WebP of that quality.
+fn lossy_webp(picture: &Picture, quality: u8) -> Vec<u8> {
+    let encoding = Encoding {
+        quality: Some(quality),
+    };
+    picture.encode(Kind::Webp, encoding).unwrap().0
+}
+
+#[test]
+fn a_webp_with_a_quality_is_smaller_and_near_and_keeps_all_else() {
+    for order in [Order::Gray, Order::GrayAlpha, Order::Rgb, Order::Rgba] {
+        let mut before = picture(Kind::Webp, Samples::U8, order);
+        let (width, height) = (96_u32, 64_u32);
+        (before.pixels.width, before.pixels.height) = (width, height);
+        let channels = before.pixels.bytes.len() / 35;
+        before.pixels.bytes = (0..height)
+            .flat_map(|y| (0..width).map(move |x| (x, y)))
+            .flat_map(|(x, y)| {
+                let waves = (f64::from(x * x + 3 * y * y) / 40.0).sin() * 60.0;
+                (0..channels).map(move |c| (120.0 + waves + 20.0 * c as f64) as u8)
+            })
+            .collect();
+        before.metadata.exif = Some(exif(1));
+        before.set_recipe(&json!({"semblance": 1, "seed": 5}));
+        let lossless = encode(&before, Kind::Webp);
+        let (low, high) = (lossy_webp(&before, 20), lossy_webp(&before, 95));
+        assert!(
+            low.len() < high.len() && high.len() < lossless.len(),
+            "{order:?}"
+        );
+        for (file, near) in [(low, 20.0), (high, 5.0)] {
+            let (after, exact) = (decode(file), decode(lossless.clone()));
+            assert_eq!((after.pixels.width, after.pixels.height), (width, height));
+            assert_eq!(after.pixels.order, exact.pixels.order, "{order:?}");
+            assert_eq!(after.pixels.color, exact.pixels.color, "{order:?}");
+            assert_eq!(after.metadata.exif, before.metadata.exif, "{order:?}");
+            assert_eq!(after.metadata.xmp, exact.metadata.xmp, "{order:?}");
+            let pairs = || after.pixels.bytes.iter().zip(&exact.pixels.bytes);
+            let sum: f64 = pairs().map(|(&a, &b)| f64::from(a.abs_diff(b))).sum();
+            let mean = sum / after.pixels.bytes.len() as f64;
+            assert!(mean > 0.0 && mean < near, "{order:?}: {mean}");
+            if order.has_alpha() {
+                let alpha =
+                    |bytes: &[u8]| bytes.iter().skip(3).step_by(4).copied().collect::<Vec<_>>();
+                assert_eq!(alpha(&after.pixels.bytes), alpha(&exact.pixels.bytes));
+            }
+        }
+    }
+}
+
 #[test]
 fn jpeg_and_webp_keep_size_profile_exif_and_recipe() {
     for kind in [Kind::Jpeg, Kind::Webp] {

@@ -35,7 +35,7 @@ Formats (the input's kind is found from its contents, the output's from its name
   PNG         8 and 16 bits, grey or RGB, alpha; profile, EXIF, texts kept; carries the recipe
   JPEG        8 bits; profile, EXIF kept; carries the recipe; copied as it is if nothing changed
   TIFF        8 and 16 bits, half and float; profile, EXIF, resolution kept; carries the recipe
-  WebP        8 bits; written without loss; carries the recipe
+  WebP        8 bits; profile, EXIF kept; without loss unless --quality; carries the recipe
   OpenRaster  the result is a new layer above the edited one; the other layers are kept as they are
 
 Output names with several inputs: {stem}, {ext}, {name} (both), {dir}, {number} (1, 2, 3 ...).
@@ -224,7 +224,7 @@ pub struct Edit {
     #[command(flatten)]
     pub speech: Speech,
 
-    /// Quality of a JPEG, 1 to 100; 95 where this is left out.
+    /// Quality of a JPEG or a WebP, 1 to 100; without it a JPEG gets 95, a WebP loses nothing.
     #[arg(long, value_name = "Q", help_heading = "Output",
           value_parser = clap::value_parser!(u8).range(1..=100))]
     pub quality: Option<u8>,

@@ -35,7 +35,7 @@ pub enum Kind {
     Jpeg,
     /// 8 or 16 bits or float.
     Tiff,
-    /// 8 bits; written without loss.
+    /// 8 bits; written without loss, or lossy at a quality.
     Webp,
     /// Layers.
     Ora,
@@ -131,7 +131,7 @@ pub enum Document {
 /// How files are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Encoding {
-    /// Quality of a JPEG, 1..=100; 95 where it is left out.
+    /// Quality of a JPEG (95 where it is left out) or of a WebP (without loss where it is left out), 1..=100.
     pub quality: Option<u8>,
 }
 
@@ -240,7 +240,7 @@ impl Picture {
                 jpeg::encode(&pixels, &self.metadata, quality)
             }
             Kind::Tiff => tiff::encode(&pixels, &self.metadata),
-            Kind::Webp => webp::encode(&pixels, &self.metadata),
+            Kind::Webp => webp::encode(&pixels, &self.metadata, encoding.quality),
             Kind::Ora => ora::OpenRaster::of_picture(self, "background").and_then(|mut layers| {
                 layers.refresh()?;
                 layers.encode()
@@ -252,9 +252,6 @@ impl Picture {
                 String::new(),
             )
         })?;
-        if kind == Kind::Webp && encoding.quality.is_some() {
-            warnings.push("a WebP is written without loss: --quality is for JPEG".to_owned());
-        }
         Ok((bytes, warnings))
     }
 

@@ -1,0 +1,132 @@
+"""Seconds of each network beside torch's and OpenVINO's, in one run: benches/peers [--sd15 32|64] [--json FILE].
+
+Medians on this machine, at the models' own sizes: first Semblance's own (cargo bench --bench networks, f32 and bf16), then
+the peers' with the same shapes. `--sd15 SIDE` takes a U-Net of Stable Diffusion 1.5's shape with random weights on SIDE x
+SIDE latents. benches/peers sets up what this needs outside the checkout. Not a test: it asserts nothing.
+"""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+
+import openvino as ov
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModelWithProjection
+
+REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+MINI = f"{REPO}/models/mini"
+TOKENS = 32
+
+
+class Call(torch.nn.Module):
+    """A module whose forward gives one tensor, as the tracer wants it."""
+
+    def __init__(self, module, call):
+        super().__init__()
+        self.module, self.call = module, call
+
+    def forward(self, *x):
+        return self.call(self.module, *x)
+
+
+def mini():
+    """{measure: (module, inputs)} of the embedded model, named as benches/networks.rs names them."""
+    unet = UNet2DConditionModel.from_pretrained(f"{MINI}/unet", torch_dtype=torch.float32)
+    vae = AutoencoderKL.from_pretrained(f"{MINI}/vae", torch_dtype=torch.float32)
+    text = CLIPTextModelWithProjection.from_pretrained(f"{MINI}/text_encoder", torch_dtype=torch.float32)
+    predict = Call(unet, lambda m, x, t, c: m(x, t, c).sample)
+    words = lambda n: torch.randn(n, TOKENS, unet.config.cross_attention_dim)
+    side = unet.config.sample_size
+    ids = torch.randint(0, text.config.vocab_size, (1, TOKENS))
+    return {
+        "text": (Call(text, lambda m, i: m(i).last_hidden_state), (ids,)),
+        "U-Net, batch 1": (predict, (torch.randn(1, 4, side, side), torch.tensor([500.0]), words(1))),
+        "U-Net, batch 2": (predict, (torch.randn(2, 4, side, side), torch.tensor([500.0, 300.0]), words(2))),
+        "encode": (Call(vae, lambda m, x: m.encode(x).latent_dist.mean), (torch.randn(1, 3, 8 * side, 8 * side),)),
+        "decode": (Call(vae, lambda m, z: m.decode(z).sample), (torch.randn(1, 4, side, side),)),
+    }
+
+
+def sd15(side):
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)  # the class's defaults are its shape
+    call = Call(unet, lambda m, x, t, c: m(x, t, c).sample)
+    return {f"SD 1.5 U-Net, batch 1, {side}×{side}": (call, (torch.randn(1, 4, side, side), torch.tensor([500.0]), torch.randn(1, 77, 768)))}
+
+
+def median(f):
+    """Seconds of a call: the median of about a second's calls, three at least."""
+    f()
+    times, begun = [], time.perf_counter()
+    while len(times) < 3 or (time.perf_counter() - begun < 1 and len(times) < 101):
+        t = time.perf_counter()
+        f()
+        times.append(time.perf_counter() - t)
+    return statistics.median(times)
+
+
+def torch_seconds(module, inputs, dtype):
+    module = module.to(dtype)
+    inputs = [x.to(dtype) if x.is_floating_point() else x for x in inputs]
+    return median(lambda: module(*inputs))
+
+
+def openvino_seconds(model, inputs, precision):
+    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"})
+    arrays = [x.numpy() for x in inputs]
+    return median(lambda: compiled(arrays))
+
+
+def ours(a, path):
+    """{measure: seconds} of cargo bench --bench networks, on the CPU path asked for (None: its own choice)."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as f:
+        extra = {32: ["--sd15"], 64: ["--sd15-64"]}.get(a.sd15, [])
+        env = {**os.environ, **({"SEMBLANCE_CPU": path} if path else {})}
+        cmd = ["cargo", "bench", "-q", "--bench", "networks", "--", *extra, "--json", f.name]
+        if subprocess.run(cmd, cwd=REPO, env=env, stdout=subprocess.DEVNULL).returncode:
+            return {}
+        return {row["measure"]: row["ours_s"] for row in json.load(open(f.name))}
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--sd15", type=int, choices=(32, 64))
+    p.add_argument("--json")
+    a = p.parse_args()
+    torch.set_grad_enabled(False)
+    figures = {"ours f32": ours(a, None)}
+    if "avx512_bf16" in open("/proc/cpuinfo").read():
+        figures["ours bf16"] = ours(a, "avx512bf16")
+    cases = sd15(a.sd15) if a.sd15 else mini()
+    for name in ("torch f32", "torch bf16", "openvino f32", "openvino bf16"):
+        figures[name] = {}
+    for measure, (module, inputs) in cases.items():
+        module.eval()
+        model = ov.convert_model(module, example_input=tuple(inputs))
+        for precision in ("f32", "bf16"):
+            figures[f"openvino {precision}"][measure] = openvino_seconds(model, inputs, precision)
+        del model
+        figures["torch f32"][measure] = torch_seconds(module, inputs, torch.float32)
+        figures["torch bf16"][measure] = torch_seconds(module, inputs, torch.bfloat16)
+    print("milliseconds, and in brackets ours over the peer's in the same precision")
+    print("%-32s" % "" + "".join("%20s" % name for name in figures))
+    for measure in cases:
+        row = "%-32s" % measure
+        for name, values in figures.items():
+            if measure not in values:
+                row += "%20s" % "-"
+                continue
+            mine = figures.get("ours " + name.split()[1], {}).get(measure)
+            ratio = "" if name.startswith("ours") or mine is None else " (%.2f)" % (mine / values[measure])
+            row += "%20s" % ("%.1f%s" % (1e3 * values[measure], ratio))
+        print(row)
+    if a.json:
+        json.dump(figures, open(a.json, "w"), indent=1)
+
+
+if __name__ == "__main__":
+    main()
