@@ -29,4 +29,5 @@ once scenes "$py" latents.py render --runs "$runs" --atelier "$atelier" --minute
 once clip "$py" clip.py --runs "$runs" --device "$device" --minutes "${CLIP_MINUTES:-4.5}"
 once latents "$py" latents.py encode --runs "$runs" --device "$device" --compile
 once unet "$py" unet.py --runs "$runs" --device "$device" --minutes "${UNET_MINUTES:-140}" --export ../models/mini
+once refine "$py" refine.py --runs "$runs" --device "$device" --atelier "$atelier" --minutes "${REFINE_MINUTES:-75}" --export ../models/mini
 "$py" validate.py --runs "$runs" --sheet "$runs/sheet.png"

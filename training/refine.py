@@ -7,6 +7,8 @@ last stage adds"). Resumes from DIR/refine.pt; writes DIR/unet. Not for training
 import argparse
 import glob
 import os
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -124,6 +126,7 @@ def main():
     a.add_argument("--plain", type=int, default=6, help="pictures under their own caption a step")
     a.add_argument("--lr", type=float, default=4e-4)
     a.add_argument("--check", type=float, default=10, help="minutes between checks")
+    a.add_argument("--export", help="folder of the pipeline to write at the end")
     a = a.parse_args()
     dev = setup(a)
     m = UNet2DConditionModel.from_pretrained(a.init or f"{a.runs}/unet").to(dev, memory_format=torch.channels_last)
@@ -203,6 +206,9 @@ def main():
     check(m, ab, (60, 100, 142, 166, 199))
     check(ema.m, ab, (60, 100, 142, 166, 199))
     ema.m.save_pretrained(f"{a.runs}/unet")
+    if a.export:
+        here = os.path.dirname(os.path.abspath(__file__))
+        subprocess.run([sys.executable, f"{here}/export.py", "--runs", a.runs, "--out", a.export], check=True)
 
 
 if __name__ == "__main__":
