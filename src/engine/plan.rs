@@ -45,13 +45,13 @@ impl Defaults {
         };
         match (model.family.as_str(), model.name.as_str()) {
             ("mini", "mini") => Defaults {
-                steps: 6,
+                steps: 10,
                 guidance: 1.0,
-                t_star: 0.8,
+                t_star: 0.9,
                 damping: 1.0,
-                radius: 24,
+                radius: 16,
                 epsilon: 1e-5,
-                rest: 0.1,
+                rest: 0.2,
             },
             ("mini", _) => Defaults {
                 steps: 10,
