@@ -1,4 +1,5 @@
-//! What an edit looks like at 100 % on a large layer: crops of a skyline, the sky, grain and detail.
+//! What an edit looks like at 100 % on a large layer, and what it does to grain: crops of a skyline, the
+//! sky and detail.
 
 use std::path::Path;
 
@@ -33,6 +34,17 @@ pub fn run(seed: u64, size: (u32, u32), grain: f64, attributes: &[Attribute], ou
         let mut layer = view_mut(&mut edited, width, height);
         edit.render_in_place(&mut layer, None).unwrap();
         rows.push(row(&edited, width, &places));
+    }
+    for (name, row) in attributes.iter().zip(&rows[1..]) {
+        let gains = row
+            .iter()
+            .zip(&rows[0])
+            .map(|(e, l)| coarseness(e) / coarseness(l));
+        let gains: Vec<String> = gains.map(|g| format!("{g:.2}")).collect();
+        println!(
+            "{name:9} grain of the layer's, crop by crop: {}",
+            gains.join(" ")
+        );
     }
     let step = i64::from(CROP + GAP);
     let mut sheet = RgbImage::new(
@@ -118,6 +130,21 @@ fn places(rgb: &[u8], width: u32, height: u32) -> [(u32, u32); 4] {
         best(&|t| t.detail - 2.0 * t.horizon.powi(2)),
         best(&|t| -f64::from(t.at.0.abs_diff(mid)) - f64::from(t.at.1.abs_diff(2 * third))),
     ]
+}
+
+/// Root mean square of mixed second differences: of grain more than of anything a crop shows.
+fn coarseness(crop: &RgbImage) -> f64 {
+    let at = |x: u32, y: u32, c: usize| f64::from(crop.get_pixel(x, y).0[c]);
+    let mut sum = 0.0;
+    for y in 1..CROP {
+        for x in 1..CROP {
+            for c in 0..3 {
+                let d = at(x, y, c) - at(x - 1, y, c) - at(x, y - 1, c) + at(x - 1, y - 1, c);
+                sum += d * d;
+            }
+        }
+    }
+    sum.sqrt()
 }
 
 fn row(rgb: &[u8], width: u32, places: &[(u32, u32)]) -> Vec<RgbImage> {
