@@ -166,34 +166,61 @@ impl Task for Pack<'_> {
 
     #[inline(always)]
     fn run<M: Micro>(self) {
-        let Heads { keys, size, .. } = self.heads;
-        let panel = self.key_panels.wide * size;
-        for (p, to) in self.keys_to.chunks_mut(panel).enumerate() {
-            let width = self.key_panels.width(p);
-            for j in 0..width {
-                let key = p * self.key_panels.wide + j;
-                let places = to.iter_mut().skip(j).step_by(width);
-                match key < keys {
-                    true => {
-                        let from = head(self.k, self.heads, keys, self.task, key);
-                        places.zip(from).for_each(|(to, x)| *to = *x);
-                    }
-                    false => places.for_each(|to| *to = 0.0),
+        let Heads { keys, .. } = self.heads;
+        let (heads, task) = (self.heads, self.task);
+        pack_across(self.k, heads, keys, task, self.key_panels, self.keys_to);
+        pack_along(self.v, heads, keys, task, self.value_panels, self.values_to);
+    }
+}
+
+/// Packs the `rows` rows of head `task` of `x` as columns: a column for each row, padded with zeros.
+#[inline(always)]
+pub(crate) fn pack_across(
+    x: &[f32],
+    heads: Heads,
+    rows: usize,
+    task: usize,
+    panels: Panels,
+    to: &mut [f32],
+) {
+    let panel = panels.wide * heads.size;
+    for (p, to) in to.chunks_mut(panel).enumerate() {
+        let width = panels.width(p);
+        for j in 0..width {
+            let row = p * panels.wide + j;
+            let places = to.iter_mut().skip(j).step_by(width);
+            match row < rows {
+                true => {
+                    let from = head(x, heads, rows, task, row);
+                    places.zip(from).for_each(|(to, x)| *to = *x);
                 }
+                false => places.for_each(|to| *to = 0.0),
             }
         }
-        let panel = self.value_panels.wide * keys;
-        for (p, to) in self.values_to.chunks_mut(panel).enumerate() {
-            let width = self.value_panels.width(p);
-            let column = p * self.value_panels.wide;
-            for (key, to) in to.chunks_exact_mut(width).enumerate() {
-                let from = head(self.v, self.heads, keys, self.task, key);
-                let from = from.get(column..).unwrap_or_default();
-                let kept = width.min(from.len());
-                let (to, rest) = to.split_at_mut(kept);
-                to.iter_mut().zip(from).for_each(|(to, x)| *to = *x);
-                rest.fill(0.0);
-            }
+    }
+}
+
+/// Packs the `rows` rows of head `task` of `x` as rows: a column for each of the head's numbers.
+#[inline(always)]
+pub(crate) fn pack_along(
+    x: &[f32],
+    heads: Heads,
+    rows: usize,
+    task: usize,
+    panels: Panels,
+    to: &mut [f32],
+) {
+    let panel = panels.wide * rows;
+    for (p, to) in to.chunks_mut(panel).enumerate() {
+        let width = panels.width(p);
+        let column = p * panels.wide;
+        for (row, to) in to.chunks_exact_mut(width).enumerate() {
+            let from = head(x, heads, rows, task, row);
+            let from = from.get(column..).unwrap_or_default();
+            let kept = width.min(from.len());
+            let (to, rest) = to.split_at_mut(kept);
+            to.iter_mut().zip(from).for_each(|(to, x)| *to = *x);
+            rest.fill(0.0);
         }
     }
 }

@@ -67,9 +67,9 @@ impl Window {
 /// A convolution's frozen weights, packed for one path.
 #[derive(Debug)]
 pub struct Conv {
-    weights: Weights,
+    pub(crate) weights: Weights,
     inputs: usize,
-    window: Window,
+    pub(crate) window: Window,
     gathers: bool,
     zeros: Buffer,
 }
@@ -106,6 +106,18 @@ impl Conv {
             let at = (o * inputs + i) * area + tap;
             kernel.get(at).copied().unwrap_or_default()
         };
+        Self::assemble(cpu, number, Some(bias), (inputs, outputs), window)
+    }
+
+    /// A convolution whose weights are given by (output, place in the kernel, input).
+    pub(crate) fn assemble(
+        cpu: Cpu,
+        number: impl Fn(usize, usize, usize) -> f32 + Sync,
+        bias: Option<&[f32]>,
+        (inputs, outputs): (usize, usize),
+        window: Window,
+    ) -> Result<Conv> {
+        let area = window.size * window.size;
         let gathers = inputs < GATHER_BELOW && area > 1;
         let weights = if gathers {
             let plain = Plain {
@@ -115,7 +127,7 @@ impl Conv {
                 gated: false,
                 at: |o: usize, _, k: usize| number(o, k / inputs, k % inputs),
             };
-            Weights::pack(cpu, &plain, Some(bias))?
+            Weights::pack(cpu, &plain, bias)?
         } else {
             let plain = Plain {
                 taps: area,
@@ -124,8 +136,12 @@ impl Conv {
                 gated: false,
                 at: number,
             };
-            Weights::pack(cpu, &plain, Some(bias))?
+            Weights::pack(cpu, &plain, bias)?
         };
+        Self::over(weights, inputs, window, gathers)
+    }
+
+    fn over(weights: Weights, inputs: usize, window: Window, gathers: bool) -> Result<Conv> {
         Ok(Conv {
             zeros: Buffer::zeros(weights.padded)?,
             weights,
@@ -133,6 +149,26 @@ impl Conv {
             window,
             gathers,
         })
+    }
+
+    /// The same convolution without bias, which is what a tangent goes through; the packed numbers are
+    /// shared.
+    pub fn without_bias(&self) -> Result<Conv> {
+        let weights = self.weights.without_bias()?;
+        Self::over(weights, self.inputs, self.window, self.gathers)
+    }
+
+    /// The weight, as rounded, of input `i` at place `tap` of the kernel for output `o`.
+    pub(crate) fn number(&self, o: usize, tap: usize, i: usize) -> f32 {
+        match self.gathers {
+            true => self.weights.number(o, 0, tap * self.inputs + i),
+            false => self.weights.number(o, tap, i),
+        }
+    }
+
+    /// Channels in and out.
+    pub(crate) fn channels(&self) -> (usize, usize) {
+        (self.inputs, self.weights.outputs())
     }
 
     /// The size of the result for an input of size `from`; `None` when it does not fit.

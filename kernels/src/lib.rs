@@ -12,7 +12,10 @@ pub mod cpu;
 pub mod fpcontrol;
 
 mod attention;
+mod attention_derivative;
 mod conv;
+mod conv_transposed;
+mod derivative;
 mod error;
 mod isa;
 mod linear;
@@ -24,8 +27,14 @@ mod product;
 mod slices;
 
 pub use attention::{Heads, Mask, attention};
+pub use attention_derivative::{Qkv, attention_cotangent, attention_tangent};
 pub use conv::{Conv, Size, Window};
+pub use conv_transposed::ConvTransposed;
 pub use cpu::{CpuError, CpuPath};
+pub use derivative::{
+    GroupNorm, Way, activate_derivative, gate_cotangent, gate_tangent, group_norm_derivative,
+    layer_norm_derivative,
+};
 pub use error::{KernelError, Result};
 pub use fpcontrol::FpScope;
 pub use isa::{Cpu, Precision};

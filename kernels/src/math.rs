@@ -70,6 +70,38 @@ pub(crate) fn apply<M: Micro>(act: Act, x: &mut [f32]) {
     }
 }
 
+/// x · sigmoid(k x)'s derivative.
+#[inline(always)]
+fn logistic_slope<M: Micro>(k: f32, x: f32) -> f32 {
+    let s = sigmoid::<M>(k * x);
+    M::fma(k * x * s, 1.0 - s, s)
+}
+
+/// [`gelu`] and its derivative.
+#[inline(always)]
+pub(crate) fn gelu_with_slope<M: Micro>(x: f32) -> (f32, f32) {
+    const DENSITY: f32 = 0.398_942_3; // 1 / √2π
+    let below = 0.5 * (1.0 + erf::<M>(x * std::f32::consts::FRAC_1_SQRT_2));
+    let slope = M::fma(x * DENSITY, exp::<M>(-0.5 * x * x), below);
+    (x * below, slope)
+}
+
+/// Work that needs an activation's derivative, which is chosen once.
+pub(crate) trait Sloped {
+    fn go(self, slope: impl Fn(f32) -> f32);
+}
+
+/// Does `work` with the derivative of `act`.
+#[inline(always)]
+pub(crate) fn with_slope<M: Micro>(act: Act, work: impl Sloped) {
+    match act {
+        Act::Identity => work.go(|_| 1.0),
+        Act::Silu => work.go(|x| logistic_slope::<M>(1.0, x)),
+        Act::Gelu => work.go(|x| gelu_with_slope::<M>(x).1),
+        Act::QuickGelu => work.go(|x| logistic_slope::<M>(1.702, x)),
+    }
+}
+
 /// Sums are kept in so many lanes on every path.
 pub(crate) const LANES: usize = 16;
 
@@ -85,6 +117,22 @@ pub(crate) fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     }
     for (lane, x) in lanes.iter_mut().zip(rest) {
         *lane += f(*x);
+    }
+    lanes.iter().sum()
+}
+
+/// Σ a · (b − mean) over two slices of one length.
+#[inline(always)]
+pub(crate) fn dot<M: Micro>(a: &[f32], b: &[f32], mean: f32) -> f32 {
+    let mut lanes = [0.0_f32; LANES];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a.iter().zip(b) {
+        for (lane, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
+            *lane = M::fma(*a, b - mean, *lane);
+        }
+    }
+    for (lane, (a, b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
+        *lane = M::fma(*a, b - mean, *lane);
     }
     lanes.iter().sum()
 }

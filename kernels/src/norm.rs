@@ -23,7 +23,7 @@ pub struct Affine<'a> {
 }
 
 /// Rows whose sums are added up in f32 before they are added in f64.
-const BLOCK_ROWS: usize = 128;
+pub(crate) const BLOCK_ROWS: usize = 128;
 
 /// Normalises each sample of `x` (`samples × rows × channels`) over its rows and `groups` runs of
 /// channels, then `act`, into `out`.
@@ -38,43 +38,15 @@ pub fn group_norm(
     act: Act,
     out: &mut [f32],
 ) -> Result<()> {
+    check_groups("group_norm", x, samples, groups, affine, out)?;
     let c = affine.scale.len();
-    let whole = samples.checked_mul(c).unwrap_or(0);
-    let fits = c > 0
-        && groups > 0
-        && c.is_multiple_of(groups)
-        && affine.shift.len() == c
-        && !x.is_empty()
-        && x.len() == out.len()
-        && whole > 0
-        && x.len().is_multiple_of(whole);
-    if !fits {
-        let what = format!(
-            "{} numbers of {samples} samples into {}, {c} channels in {groups} groups",
-            x.len(),
-            out.len()
-        );
-        return Err(mismatch("group_norm", what));
-    }
     let sample = x.len() / samples;
     let blocks = (sample / c).div_ceil(BLOCK_ROWS);
     // Per block and channel a sum and a sum of squares; per channel mean, factor, shift.
     with_scratch(2 * c * blocks + 3 * c, |scratch| {
         let (parts, channels) = scratch.split_at_mut(2 * c * blocks);
         for (x, out) in x.chunks_exact(sample).zip(out.chunks_exact_mut(sample)) {
-            // Sums are taken of the distance to the sample's first row, so that a large mean costs
-            // no digits.
-            let base = x.get(..c).unwrap_or_default();
-            let sum = |(x, to): (&[f32], &mut [f32])| cpu.run(Sums { x, base, to });
-            let pieces = (BLOCK_ROWS * c, 2 * c);
-            if x.len() < PARALLEL_FROM {
-                x.chunks(pieces.0)
-                    .zip(parts.chunks_mut(pieces.1))
-                    .for_each(sum);
-            } else {
-                (x.par_chunks(pieces.0).zip(parts.par_chunks_mut(pieces.1))).for_each(sum);
-            }
-            statistics(parts, base, sample / c, groups, affine, channels);
+            moments(cpu, x, groups, affine, parts, channels);
             let channels: &[f32] = channels;
             by_rows(out, c, |first, out| {
                 let x = x.get(first * c..first * c + out.len()).unwrap_or_default();
@@ -87,6 +59,61 @@ pub fn group_norm(
             });
         }
     })
+}
+
+/// Whether a group norm's lengths fit.
+pub(crate) fn check_groups(
+    operation: &'static str,
+    x: &[f32],
+    samples: usize,
+    groups: usize,
+    affine: Affine<'_>,
+    out: &[f32],
+) -> Result<()> {
+    let c = affine.scale.len();
+    let whole = samples.checked_mul(c).unwrap_or(0);
+    let fits = c > 0
+        && groups > 0
+        && c.is_multiple_of(groups)
+        && affine.shift.len() == c
+        && !x.is_empty()
+        && x.len() == out.len()
+        && whole > 0
+        && x.len().is_multiple_of(whole);
+    if fits {
+        return Ok(());
+    }
+    let what = format!(
+        "{} numbers of {samples} samples into {}, {c} channels in {groups} groups",
+        x.len(),
+        out.len()
+    );
+    Err(mismatch(operation, what))
+}
+
+/// Mean, factor and shift of every channel of one sample into `channels` (3 · c); `parts` has room
+/// for two numbers a channel for each [`BLOCK_ROWS`] rows.
+pub(crate) fn moments(
+    cpu: Cpu,
+    x: &[f32],
+    groups: usize,
+    affine: Affine<'_>,
+    parts: &mut [f32],
+    channels: &mut [f32],
+) {
+    let c = affine.scale.len();
+    // Sums are taken of the distance to the sample's first row, so that a large mean costs no digits.
+    let base = x.get(..c).unwrap_or_default();
+    let sum = |(x, to): (&[f32], &mut [f32])| cpu.run(Sums { x, base, to });
+    let pieces = (BLOCK_ROWS * c, 2 * c);
+    if x.len() < PARALLEL_FROM {
+        x.chunks(pieces.0)
+            .zip(parts.chunks_mut(pieces.1))
+            .for_each(sum);
+    } else {
+        (x.par_chunks(pieces.0).zip(parts.par_chunks_mut(pieces.1))).for_each(sum);
+    }
+    statistics(parts, base, x.len() / c, groups, affine, channels);
 }
 
 /// Mean, factor and shift of every channel from the sums of every block.
@@ -232,7 +259,7 @@ pub fn rms_norm(cpu: Cpu, x: &[f32], affine: Affine<'_>, out: &mut [f32]) -> Res
     Ok(())
 }
 
-fn check(
+pub(crate) fn check(
     operation: &'static str,
     x: &[f32],
     affine: Affine<'_>,

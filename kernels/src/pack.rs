@@ -7,6 +7,8 @@
 //! inputs lie in pairs, because the instruction takes two at once. Missing inputs and columns are
 //! zeros.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use crate::error::{Result, mismatch};
@@ -16,9 +18,9 @@ use crate::memory::Buffer;
 /// A matrix of frozen weights, packed for one path.
 #[derive(Debug)]
 pub struct Weights {
-    pub(crate) data: Buffer,
+    pub(crate) data: Arc<Buffer>,
     /// One per packed column.
-    pub(crate) bias: Buffer,
+    pub(crate) bias: Arc<Buffer>,
     pub(crate) cpu: Cpu,
     pub(crate) precision: Precision,
     /// Groups of inputs that a tile reads at a pointer each.
@@ -207,8 +209,8 @@ impl Weights {
             }
         }
         Ok(Weights {
-            data,
-            bias: packed,
+            data: Arc::new(data),
+            bias: Arc::new(packed),
             cpu,
             precision,
             taps: plain.taps,
@@ -218,6 +220,75 @@ impl Weights {
             gated,
             panels,
         })
+    }
+
+    /// The same weights without bias, which is what a tangent goes through; the packed numbers are
+    /// shared.
+    pub fn without_bias(&self) -> Result<Weights> {
+        Ok(Weights {
+            bias: Arc::new(Buffer::zeros(self.bias.len())?),
+            ..self.share()
+        })
+    }
+
+    /// Gated weights as a plain layer: a vector of values and a vector of their gates by turns, zeros
+    /// where there is no output. For [`crate::gate_tangent`] and [`crate::gate_cotangent`]; the packed
+    /// numbers are shared.
+    ///
+    /// Errors when the layer has no gates.
+    pub fn opened(&self) -> Result<Weights> {
+        match self.gated {
+            true => Ok(Weights {
+                outputs: self.panels.columns(),
+                gated: false,
+                ..self.share()
+            }),
+            false => Err(mismatch("opened", "a layer without gates")),
+        }
+    }
+
+    /// The transposed weights of a linear layer, without bias: what a cotangent goes back through.
+    ///
+    /// Errors for a convolution's weights and for gated ones, which are [`Weights::opened`] first.
+    pub fn transposed(&self) -> Result<Weights> {
+        if self.taps != 1 || self.gated {
+            return Err(mismatch("transposed", "a convolution or a gated layer"));
+        }
+        let plain = Plain {
+            taps: 1,
+            inputs: self.outputs,
+            outputs: self.inputs,
+            gated: false,
+            at: |o: usize, _, i: usize| self.number(i, 0, o),
+        };
+        Self::pack(self.cpu, &plain, None)
+    }
+
+    fn share(&self) -> Weights {
+        Weights {
+            data: Arc::clone(&self.data),
+            bias: Arc::clone(&self.bias),
+            ..*self
+        }
+    }
+
+    /// The number, as rounded, that packed column `column` has for input `input` of group `tap`.
+    pub(crate) fn number(&self, column: usize, tap: usize, input: usize) -> f32 {
+        let step = match self.precision {
+            Precision::F32 => 1,
+            Precision::Bf16 => 2,
+        };
+        let wide = self.panels.wide;
+        let (panel, j) = (column / wide, column % wide);
+        let row = (tap * self.padded + input) / step;
+        let at =
+            panel * wide * (self.taps * self.padded / step) + row * self.panels.width(panel) + j;
+        let x = self.data.get(at).copied().unwrap_or_default();
+        match (self.precision, input % 2) {
+            (Precision::F32, _) => x,
+            (Precision::Bf16, 0) => f32::from_bits(x.to_bits() << 16),
+            (Precision::Bf16, _) => f32::from_bits(x.to_bits() & 0xFFFF_0000),
+        }
     }
 
     /// Inputs per position.

@@ -1,0 +1,491 @@
+//! Derivatives of what is no product: activations, gates and norms.
+//!
+//! For: forward mode (a tangent is pushed through) and reverse mode (a cotangent is pulled back). Not
+//! for: products, whose derivatives are products ([`Weights::without_bias`], [`Weights::transposed`]),
+//! and attention (`attention_derivative`).
+//!
+//! A norm y = act(s · x̂ + b), x̂ = f · (x − mean), has the derivative D P, where D multiplies with
+//! s · act′ and P u = f · (u − mean(u) − x̂ · mean(u x̂)) is symmetric: a cotangent goes through P D.
+
+use rayon::prelude::*;
+
+use crate::error::{Result, mismatch};
+use crate::isa::{Cpu, Micro, Task};
+use crate::math::{self, Act, Sloped};
+use crate::memory::with_scratch;
+use crate::norm::{self, Affine, BLOCK_ROWS};
+use crate::pack::Weights;
+use crate::slices::{PARALLEL_FROM, by_rows};
+
+/// Which way a derivative is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// From a change of the input to the change of the result.
+    Tangent,
+    /// From a gradient to the result to the gradient to the input.
+    Cotangent,
+}
+
+/// The part of `x` that belongs to the rows of `out` from `first` on.
+fn part(x: &[f32], width: usize, first: usize, len: usize) -> &[f32] {
+    x.get(first * width..first * width + len)
+        .unwrap_or_default()
+}
+
+/// `t` times the derivative of `act` at `x`, number by number, into `out`.
+///
+/// Errors when lengths differ.
+pub fn activate_derivative(
+    cpu: Cpu,
+    act: Act,
+    x: &[f32],
+    t: &[f32],
+    out: &mut [f32],
+) -> Result<()> {
+    struct Numbers<'a> {
+        x: &'a [f32],
+        t: &'a [f32],
+        out: &'a mut [f32],
+    }
+    impl Sloped for Numbers<'_> {
+        #[inline(always)]
+        fn go(self, slope: impl Fn(f32) -> f32) {
+            for (out, (x, t)) in self.out.iter_mut().zip(self.x.iter().zip(self.t)) {
+                *out = t * slope(*x);
+            }
+        }
+    }
+    struct Run<'a>(Act, Numbers<'a>);
+    impl Task for Run<'_> {
+        type Out = ();
+        #[inline(always)]
+        fn run<M: Micro>(self) {
+            math::with_slope::<M>(self.0, self.1);
+        }
+    }
+    if x.len() != out.len() || t.len() != out.len() {
+        let what = format!("{} and {} numbers into {}", x.len(), t.len(), out.len());
+        return Err(mismatch("activate_derivative", what));
+    }
+    by_rows(out, 1, |first, out| {
+        let (x, t) = (part(x, 1, first, out.len()), part(t, 1, first, out.len()));
+        cpu.run(Run(act, Numbers { x, t, out }));
+    });
+    Ok(())
+}
+
+/// How many numbers of an opened layer's row are for values in a run, in a row, and for results.
+fn gates(w: &Weights) -> (usize, usize, usize) {
+    (w.panels.wide / 2, w.panels.columns(), w.outputs())
+}
+
+/// The tangent of value · gelu(gate): `z` is what [`Weights::opened`] of the gated layer `w` gives, `dz`
+/// its tangent, `out` has `w`'s own outputs.
+///
+/// Errors when lengths do not fit.
+pub fn gate_tangent(w: &Weights, z: &[f32], dz: &[f32], out: &mut [f32]) -> Result<()> {
+    struct Rows<'a> {
+        run: usize,
+        columns: usize,
+        outputs: usize,
+        z: &'a [f32],
+        dz: &'a [f32],
+        out: &'a mut [f32],
+    }
+    impl Task for Rows<'_> {
+        type Out = ();
+        #[inline(always)]
+        fn run<M: Micro>(self) {
+            let z = self.z.chunks_exact(self.columns);
+            let dz = self.dz.chunks_exact(self.columns);
+            let out = self.out.chunks_exact_mut(self.outputs);
+            for ((z, dz), out) in z.zip(dz).zip(out) {
+                let both = z.chunks_exact(2 * self.run);
+                let both = both.zip(dz.chunks_exact(2 * self.run));
+                for ((z, dz), out) in both.zip(out.chunks_mut(self.run)) {
+                    let ((a, b), (da, db)) = (z.split_at(self.run), dz.split_at(self.run));
+                    let pairs = a.iter().zip(b).zip(da.iter().zip(db));
+                    for (out, ((a, b), (da, db))) in out.iter_mut().zip(pairs) {
+                        let (gelu, slope) = math::gelu_with_slope::<M>(*b);
+                        *out = M::fma(*da, gelu, a * slope * db);
+                    }
+                }
+            }
+        }
+    }
+    let (run, columns, outputs) = gates(w);
+    let rows = out.len() / outputs.max(1);
+    check_gates(w, rows, (z, dz), out)?;
+    by_rows(out, outputs, |first, out| {
+        let len = out.len() / outputs * columns;
+        let (z, dz) = (part(z, columns, first, len), part(dz, columns, first, len));
+        w.cpu.run(Rows {
+            run,
+            columns,
+            outputs,
+            z,
+            dz,
+            out,
+        });
+    });
+    Ok(())
+}
+
+/// The cotangent of what [`Weights::opened`] of the gated layer `w` gives, into `out`: `z` is that, `g`
+/// the cotangent of value · gelu(gate).
+///
+/// Errors when lengths do not fit.
+pub fn gate_cotangent(w: &Weights, z: &[f32], g: &[f32], out: &mut [f32]) -> Result<()> {
+    struct Rows<'a> {
+        run: usize,
+        columns: usize,
+        outputs: usize,
+        z: &'a [f32],
+        g: &'a [f32],
+        out: &'a mut [f32],
+    }
+    impl Task for Rows<'_> {
+        type Out = ();
+        #[inline(always)]
+        fn run<M: Micro>(self) {
+            self.out.fill(0.0);
+            let z = self.z.chunks_exact(self.columns);
+            let g = self.g.chunks_exact(self.outputs);
+            let out = self.out.chunks_exact_mut(self.columns);
+            for ((z, g), out) in z.zip(g).zip(out) {
+                let both = z.chunks_exact(2 * self.run).zip(g.chunks(self.run));
+                for ((z, g), out) in both.zip(out.chunks_exact_mut(2 * self.run)) {
+                    let ((a, b), (ga, gb)) = (z.split_at(self.run), out.split_at_mut(self.run));
+                    let pairs = a.iter().zip(b).zip(g);
+                    for ((ga, gb), ((a, b), g)) in ga.iter_mut().zip(gb).zip(pairs) {
+                        let (gelu, slope) = math::gelu_with_slope::<M>(*b);
+                        *ga = g * gelu;
+                        *gb = g * a * slope;
+                    }
+                }
+            }
+        }
+    }
+    let (run, columns, outputs) = gates(w);
+    let rows = out.len() / columns.max(1);
+    check_gates(w, rows, (z, &*out), g)?;
+    by_rows(out, columns, |first, out| {
+        let len = out.len() / columns * outputs;
+        let (z, g) = (
+            part(z, columns, first, out.len()),
+            part(g, outputs, first, len),
+        );
+        w.cpu.run(Rows {
+            run,
+            columns,
+            outputs,
+            z,
+            g,
+            out,
+        });
+    });
+    Ok(())
+}
+
+/// Whether two rows of values and gates and one of results fit each other.
+fn check_gates(w: &Weights, rows: usize, wide: (&[f32], &[f32]), narrow: &[f32]) -> Result<()> {
+    let (_, columns, outputs) = gates(w);
+    let all = rows * columns;
+    let fits =
+        w.gated && wide.0.len() == all && wide.1.len() == all && narrow.len() == rows * outputs;
+    if fits {
+        return Ok(());
+    }
+    let what = format!(
+        "{} and {} numbers in rows of {columns}, {} in rows of {outputs}",
+        wide.0.len(),
+        wide.1.len(),
+        narrow.len()
+    );
+    Err(mismatch("gate derivative", what))
+}
+
+/// What [`crate::group_norm`] is told besides its input.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupNorm<'a> {
+    /// Samples that lie one after the other.
+    pub samples: usize,
+    /// Runs of channels.
+    pub groups: usize,
+    /// Scale and shift.
+    pub affine: Affine<'a>,
+    /// What follows.
+    pub act: Act,
+}
+
+/// `t` through the derivative of [`crate::group_norm`] at `x`, into `out`.
+///
+/// Errors when lengths do not fit.
+pub fn group_norm_derivative(
+    cpu: Cpu,
+    x: &[f32],
+    t: &[f32],
+    norm: GroupNorm<'_>,
+    way: Way,
+    out: &mut [f32],
+) -> Result<()> {
+    let GroupNorm {
+        samples,
+        groups,
+        affine,
+        act,
+    } = norm;
+    norm::check_groups("group_norm_derivative", x, samples, groups, affine, out)?;
+    if t.len() != x.len() {
+        let what = format!("{} numbers for {}", t.len(), x.len());
+        return Err(mismatch("group_norm_derivative", what));
+    }
+    out.copy_from_slice(t);
+    let c = affine.scale.len();
+    let sample = x.len() / samples;
+    let blocks = (sample / c).div_ceil(BLOCK_ROWS);
+    // Per block and channel two sums; per channel a one, mean, factor, shift, and the means of what is
+    // projected and of its product with x̂.
+    with_scratch(2 * c * blocks + 6 * c, |scratch| {
+        let (parts, rest) = scratch.split_at_mut(2 * c * blocks);
+        let (ones, rest) = rest.split_at_mut(c);
+        let (channels, means) = rest.split_at_mut(3 * c);
+        ones.fill(1.0);
+        let plain = Affine {
+            scale: ones,
+            ..affine
+        };
+        for (x, out) in x.chunks_exact(sample).zip(out.chunks_exact_mut(sample)) {
+            norm::moments(cpu, x, groups, plain, parts, channels);
+            let at = Channels::new(channels, affine.scale);
+            if way == Way::Cotangent {
+                through(cpu, x, act, at, out);
+            }
+            let sum = |((x, u), to): ((&[f32], &[f32]), &mut [f32])| cpu.run(Sums { x, u, at, to });
+            let (rows, pair) = (BLOCK_ROWS * c, 2 * c);
+            if x.len() < PARALLEL_FROM {
+                let both = x.chunks(rows).zip(out.chunks(rows));
+                both.zip(parts.chunks_mut(pair)).for_each(sum);
+            } else {
+                let both = x.par_chunks(rows).zip(out.par_chunks(rows));
+                both.zip(parts.par_chunks_mut(pair)).for_each(sum);
+            }
+            average(parts, groups, sample / c, means);
+            let means: &[f32] = means;
+            by_rows(out, c, |first, out| {
+                let x = part(x, c, first, out.len());
+                cpu.run(Project { x, at, means, out });
+            });
+            if way == Way::Tangent {
+                through(cpu, x, act, at, out);
+            }
+        }
+    })
+}
+
+/// What a normalisation does to each channel.
+#[derive(Clone, Copy)]
+struct Channels<'a> {
+    mean: &'a [f32],
+    factor: &'a [f32],
+    shift: &'a [f32],
+    scale: &'a [f32],
+}
+
+impl<'a> Channels<'a> {
+    fn new(channels: &'a [f32], scale: &'a [f32]) -> Self {
+        let (mean, rest) = channels.split_at(scale.len());
+        let (factor, shift) = rest.split_at(scale.len());
+        Channels {
+            mean,
+            factor,
+            shift,
+            scale,
+        }
+    }
+}
+
+/// Multiplies `out` with the scale and the activation's derivative.
+fn through(cpu: Cpu, x: &[f32], act: Act, at: Channels<'_>, out: &mut [f32]) {
+    let c = at.scale.len();
+    by_rows(out, c, |first, out| {
+        let x = part(x, c, first, out.len());
+        cpu.run(Through(act, Multiply { x, at, out }));
+    });
+}
+
+struct Through<'a>(Act, Multiply<'a>);
+
+struct Multiply<'a> {
+    x: &'a [f32],
+    at: Channels<'a>,
+    out: &'a mut [f32],
+}
+
+impl Task for Through<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<M: Micro>(self) {
+        math::with_slope::<M>(self.0, self.1);
+    }
+}
+
+impl Sloped for Multiply<'_> {
+    #[inline(always)]
+    fn go(self, slope: impl Fn(f32) -> f32) {
+        let at = self.at;
+        let c = at.scale.len();
+        let rows = self.x.chunks_exact(c).zip(self.out.chunks_exact_mut(c));
+        for (x, out) in rows {
+            let channels = at
+                .mean
+                .iter()
+                .zip(at.factor)
+                .zip(at.shift.iter().zip(at.scale));
+            for ((out, x), ((m, f), (b, s))) in out.iter_mut().zip(x).zip(channels) {
+                *out *= s * slope((x - m) * f * s + b);
+            }
+        }
+    }
+}
+
+/// Per channel Σ u and Σ u x̂ of some rows.
+struct Sums<'a> {
+    x: &'a [f32],
+    u: &'a [f32],
+    at: Channels<'a>,
+    to: &'a mut [f32],
+}
+
+impl Task for Sums<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<M: Micro>(self) {
+        let at = self.at;
+        let c = at.scale.len();
+        self.to.fill(0.0);
+        let (sums, products) = self.to.split_at_mut(c);
+        for (x, u) in self.x.chunks_exact(c).zip(self.u.chunks_exact(c)) {
+            let sums = sums.iter_mut().zip(products.iter_mut());
+            let channels = at.mean.iter().zip(at.factor).zip(sums);
+            for ((x, u), ((m, f), (sum, product))) in x.iter().zip(u).zip(channels) {
+                *sum += u;
+                *product = M::fma(*u, (x - m) * f, *product);
+            }
+        }
+    }
+}
+
+/// The means over each group of what the sums of every block add up to, for every channel.
+fn average(parts: &[f32], groups: usize, rows: usize, means: &mut [f32]) {
+    let c = means.len() / 2;
+    let width = c / groups;
+    let count = (rows * width) as f64;
+    // Both kinds of sum have the same layout.
+    for (kind, means) in means.chunks_exact_mut(c).enumerate() {
+        for (group, means) in means.chunks_exact_mut(width).enumerate() {
+            let at = kind * c + group * width;
+            let own = |block: &[f32]| -> f64 {
+                let own = block.get(at..at + width).unwrap_or_default();
+                own.iter().map(|x| f64::from(*x)).sum()
+            };
+            let total: f64 = parts.chunks_exact(2 * c).map(own).sum();
+            means.fill((total / count) as f32);
+        }
+    }
+}
+
+/// f · (u − mean(u) − x̂ · mean(u x̂)), in place of u.
+struct Project<'a> {
+    x: &'a [f32],
+    at: Channels<'a>,
+    means: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Task for Project<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<M: Micro>(self) {
+        let at = self.at;
+        let c = at.scale.len();
+        let (sums, products) = self.means.split_at(c);
+        let rows = self.x.chunks_exact(c).zip(self.out.chunks_exact_mut(c));
+        for (x, out) in rows {
+            let channels = at.mean.iter().zip(at.factor).zip(sums.iter().zip(products));
+            for ((out, x), ((m, f), (sum, product))) in out.iter_mut().zip(x).zip(channels) {
+                *out = f * M::fma(-(x - m) * f, *product, *out - sum);
+            }
+        }
+    }
+}
+
+/// `t` through the derivative of [`crate::layer_norm`] at `x`, into `out`.
+///
+/// Errors when lengths do not fit.
+pub fn layer_norm_derivative(
+    cpu: Cpu,
+    x: &[f32],
+    t: &[f32],
+    affine: Affine<'_>,
+    way: Way,
+    out: &mut [f32],
+) -> Result<()> {
+    norm::check("layer_norm_derivative", x, affine, affine.shift.len(), out)?;
+    if t.len() != x.len() {
+        let what = format!("{} numbers for {}", t.len(), x.len());
+        return Err(mismatch("layer_norm_derivative", what));
+    }
+    let c = affine.scale.len();
+    by_rows(out, c, |first, out| {
+        let (x, t) = (part(x, c, first, out.len()), part(t, c, first, out.len()));
+        out.copy_from_slice(t);
+        cpu.run(ByRow {
+            x,
+            affine,
+            way,
+            out,
+        });
+    });
+    Ok(())
+}
+
+struct ByRow<'a> {
+    x: &'a [f32],
+    affine: Affine<'a>,
+    way: Way,
+    out: &'a mut [f32],
+}
+
+impl Task for ByRow<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<M: Micro>(self) {
+        let Affine { scale, eps, .. } = self.affine;
+        let c = scale.len();
+        let n = c as f32;
+        let rows = self.x.chunks_exact(c).zip(self.out.chunks_exact_mut(c));
+        for (x, u) in rows {
+            let base = x.first().copied().unwrap_or_default();
+            let mean = base + math::sum(x, |x| x - base) / n;
+            let variance = math::sum(x, |x| (x - mean) * (x - mean)) / n;
+            let factor = 1.0 / (variance + eps).sqrt();
+            let scaled = |u: &mut [f32]| u.iter_mut().zip(scale).for_each(|(u, s)| *u *= s);
+            if self.way == Way::Cotangent {
+                scaled(u);
+            }
+            let sum = math::sum(u, |u| u) / n;
+            let product = math::dot::<M>(u, x, mean) * factor / n;
+            for (u, x) in u.iter_mut().zip(x) {
+                *u = factor * M::fma(-(x - mean) * factor, product, *u - sum);
+            }
+            if self.way == Way::Tangent {
+                scaled(u);
+            }
+        }
+    }
+}

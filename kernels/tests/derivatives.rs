@@ -1,0 +1,473 @@
+//! The derivative of every kernel on every path that this CPU has, against the plainest sums that say
+//! what it is, over odd shapes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use proptest::prelude::*;
+use semblance_kernels::*;
+
+/// Every path; those that this CPU lacks are named.
+fn paths() -> Vec<Cpu> {
+    CpuPath::ALL
+        .into_iter()
+        .filter_map(|path| match Cpu::new(path) {
+            Ok(cpu) => Some(cpu),
+            Err(_) => {
+                println!("skipped: no {path} here");
+                None
+            }
+        })
+        .collect()
+}
+
+/// Numbers in −1..1 that look random, the same every time.
+fn noise(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
+    (0..count)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+/// Largest error of a product of `terms` numbers in −1..1: rounding of operands and of sums.
+fn allowed(cpu: Cpu, terms: usize) -> f64 {
+    let root = (terms as f64).sqrt();
+    match cpu.precision() {
+        Precision::F32 => 4e-6 * (4.0 + root),
+        Precision::Bf16 => 3e-2 * (1.0 + root),
+    }
+}
+
+fn close(cpu: Cpu, what: &str, found: &[f32], want: &[f64], allowed: f64) {
+    assert_eq!(found.len(), want.len());
+    for (i, (a, b)) in found.iter().zip(want).enumerate() {
+        let error = (f64::from(*a) - b).abs();
+        assert!(
+            error <= allowed * (1.0 + b.abs()),
+            "{what} on {}: {i}: {a} is not {b}",
+            cpu.path()
+        );
+    }
+}
+
+/// How far `f` moves at x along t, by differences in f64.
+fn difference(f: impl Fn(f64) -> f64, x: f64) -> f64 {
+    let step = 1e-5;
+    (f(x + step) - f(x - step)) / (2.0 * step)
+}
+
+/// erf by its Taylor series, exact enough for |x| < 5.
+fn erf(x: f64) -> f64 {
+    if x.abs() > 5.0 {
+        return x.signum();
+    }
+    let (mut term, mut sum) = (x, x);
+    for n in 1..200 {
+        term *= -x * x / f64::from(n);
+        sum += term / f64::from(2 * n + 1);
+    }
+    sum * 2.0 / std::f64::consts::PI.sqrt()
+}
+
+fn plain_act(act: Act, x: f64) -> f64 {
+    match act {
+        Act::Identity => x,
+        Act::Silu => x / (1.0 + (-x).exp()),
+        Act::Gelu => 0.5 * x * (1.0 + erf(x / 2.0_f64.sqrt())),
+        Act::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
+    }
+}
+
+const ACTS: [Act; 4] = [Act::Identity, Act::Silu, Act::Gelu, Act::QuickGelu];
+
+fn check_conv(s: Size, outputs: usize, win: Window) {
+    let (Some(h), Some(w)) = (win.output(s.h), win.output(s.w)) else {
+        return;
+    };
+    if win.padding.0.max(win.padding.1) >= win.size {
+        let (kernel, bias) = (
+            noise(outputs * s.c * win.size * win.size, 5),
+            vec![0.0; outputs],
+        );
+        let conv = Conv::new(paths()[0], &kernel, &bias, s.c, outputs, win).unwrap();
+        assert!(conv.transposed().is_err());
+        return;
+    }
+    let to = Size {
+        h,
+        w,
+        c: outputs,
+        ..s
+    };
+    let k = win.size;
+    let kernel = noise(outputs * s.c * k * k, 5);
+    let bias = noise(outputs, 6);
+    let (dx, g) = (noise(s.len().unwrap(), 4), noise(to.len().unwrap(), 7));
+    let mut push = vec![0.0; g.len()];
+    let mut pull = vec![0.0; dx.len()];
+    for n in 0..s.n {
+        for (y, x) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
+            for (dy, dx_) in (0..k).flat_map(|a| (0..k).map(move |b| (a, b))) {
+                let row = (y * win.stride + dy).wrapping_sub(win.padding.0);
+                let col = (x * win.stride + dx_).wrapping_sub(win.padding.0);
+                if row >= s.h || col >= s.w {
+                    continue;
+                }
+                for o in 0..outputs {
+                    let there = ((n * h + y) * w + x) * outputs + o;
+                    for i in 0..s.c {
+                        let here = ((n * s.h + row) * s.w + col) * s.c + i;
+                        let weight = f64::from(kernel[((o * s.c + i) * k + dy) * k + dx_]);
+                        push[there] += weight * f64::from(dx[here]);
+                        pull[here] += weight * f64::from(g[there]);
+                    }
+                }
+            }
+        }
+    }
+    for cpu in paths() {
+        let conv = Conv::new(cpu, &kernel, &bias, s.c, outputs, win).unwrap();
+        let mut out = vec![f32::NAN; push.len()];
+        let plain = conv.without_bias().unwrap();
+        plain.run(&dx, s, Finish::default(), &mut out).unwrap();
+        close(cpu, "conv tangent", &out, &push, allowed(cpu, k * k * s.c));
+        let mut out = vec![f32::NAN; pull.len()];
+        let back = conv.transposed().unwrap();
+        back.run(&g, to, s, &mut out).unwrap();
+        close(
+            cpu,
+            "conv cotangent",
+            &out,
+            &pull,
+            allowed(cpu, k * k * outputs),
+        );
+        assert!(back.run(&g, s, to, &mut out).is_err() || s == to);
+    }
+}
+
+fn check_linear(rows: usize, inputs: usize, outputs: usize) {
+    let (w, bias) = (noise(inputs * outputs, 2), noise(outputs, 3));
+    let (dx, g) = (noise(rows * inputs, 1), noise(rows * outputs, 4));
+    let mut push = vec![0.0; g.len()];
+    let mut pull = vec![0.0; dx.len()];
+    for r in 0..rows {
+        for o in 0..outputs {
+            for i in 0..inputs {
+                let weight = f64::from(w[o * inputs + i]);
+                push[r * outputs + o] += weight * f64::from(dx[r * inputs + i]);
+                pull[r * inputs + i] += weight * f64::from(g[r * outputs + o]);
+            }
+        }
+    }
+    for cpu in paths() {
+        let layer = Weights::linear(cpu, &w, Some(&bias), inputs, outputs).unwrap();
+        let mut out = vec![f32::NAN; push.len()];
+        let plain = layer.without_bias().unwrap();
+        linear(&dx, 1, &plain, Finish::default(), &mut out).unwrap();
+        close(cpu, "linear tangent", &out, &push, allowed(cpu, inputs));
+        let mut out = vec![f32::NAN; pull.len()];
+        let back = layer.transposed().unwrap();
+        linear(&g, 1, &back, Finish::default(), &mut out).unwrap();
+        close(cpu, "linear cotangent", &out, &pull, allowed(cpu, outputs));
+    }
+}
+
+/// Value · gelu(gate) of a layer of `inputs` and `2 · half` outputs.
+fn check_gates(rows: usize, inputs: usize, half: usize) {
+    let (w, bias) = (noise(2 * half * inputs, 2), noise(2 * half, 3));
+    let (x, dx, g) = (
+        noise(rows * inputs, 1),
+        noise(rows * inputs, 5),
+        noise(rows * half, 4),
+    );
+    let layer = |x: &[f32], bias: Option<&[f32]>, r: usize, o: usize| -> f64 {
+        let row = &x[r * inputs..][..inputs];
+        let sum: f64 = (row.iter().zip(&w[o * inputs..]))
+            .map(|(x, w)| f64::from(*x) * f64::from(*w))
+            .sum();
+        sum + bias.map_or(0.0, |b| f64::from(b[o]))
+    };
+    let gelu = |x: f64| plain_act(Act::Gelu, x);
+    let mut push = vec![0.0; rows * half];
+    let mut pull = vec![0.0; rows * inputs];
+    for r in 0..rows {
+        for o in 0..half {
+            let (a, b) = (
+                layer(&x, Some(&bias), r, o),
+                layer(&x, Some(&bias), r, half + o),
+            );
+            let slope = difference(gelu, b);
+            let (da, db) = (layer(&dx, None, r, o), layer(&dx, None, r, half + o));
+            push[r * half + o] = da * gelu(b) + a * slope * db;
+            let g = f64::from(g[r * half + o]);
+            for i in 0..inputs {
+                pull[r * inputs + i] += g * gelu(b) * f64::from(w[o * inputs + i])
+                    + g * a * slope * f64::from(w[(half + o) * inputs + i]);
+            }
+        }
+    }
+    for cpu in paths() {
+        let layer = Weights::gated(cpu, &w, Some(&bias), inputs, 2 * half).unwrap();
+        assert!(layer.transposed().is_err());
+        let open = layer.opened().unwrap();
+        let wide = rows * open.outputs();
+        let (mut z, mut dz) = (vec![f32::NAN; wide], vec![f32::NAN; wide]);
+        linear(&x, 1, &open, Finish::default(), &mut z).unwrap();
+        let plain = open.without_bias().unwrap();
+        linear(&dx, 1, &plain, Finish::default(), &mut dz).unwrap();
+        let mut out = vec![f32::NAN; push.len()];
+        gate_tangent(&layer, &z, &dz, &mut out).unwrap();
+        let scale = 1.0 + (inputs as f64).sqrt();
+        close(
+            cpu,
+            "gate tangent",
+            &out,
+            &push,
+            2.0 * scale * allowed(cpu, inputs),
+        );
+        let mut gz = vec![f32::NAN; wide];
+        gate_cotangent(&layer, &z, &g, &mut gz).unwrap();
+        let mut out = vec![f32::NAN; pull.len()];
+        let back = open.transposed().unwrap();
+        linear(&gz, 1, &back, Finish::default(), &mut out).unwrap();
+        close(
+            cpu,
+            "gate cotangent",
+            &out,
+            &pull,
+            2.0 * scale * allowed(cpu, 2 * half),
+        );
+        assert!(gate_cotangent(&open, &z, &g, &mut gz).is_err());
+    }
+}
+
+/// D P and P D (see `derivative.rs`) of one set of numbers that are normalised together; `at` gives
+/// scale and shift of each.
+fn plain_norm(x: &[f64], t: &[f64], at: &[(f64, f64)], act: Act, way: Way, eps: f64) -> Vec<f64> {
+    let n = x.len() as f64;
+    let mean = x.iter().sum::<f64>() / n;
+    let factor = 1.0 / (x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n + eps).sqrt();
+    let hat: Vec<f64> = x.iter().map(|x| (x - mean) * factor).collect();
+    let scaled = |u: &[f64]| -> Vec<f64> {
+        let slope = |x| difference(|x| plain_act(act, x), x);
+        (u.iter().zip(&hat).zip(at))
+            .map(|((u, x), (s, b))| u * s * slope(x * s + b))
+            .collect()
+    };
+    let project = |u: &[f64]| -> Vec<f64> {
+        let sum = u.iter().sum::<f64>() / n;
+        let product = u.iter().zip(&hat).map(|(u, x)| u * x).sum::<f64>() / n;
+        (u.iter().zip(&hat))
+            .map(|(u, x)| factor * (u - sum - x * product))
+            .collect()
+    };
+    match way {
+        Way::Tangent => scaled(&project(t)),
+        Way::Cotangent => project(&scaled(t)),
+    }
+}
+
+fn check_norms(samples: usize, rows: usize, width: usize, groups: usize, act: Act, way: Way) {
+    let c = width * groups;
+    let x: Vec<f32> = noise(samples * rows * c, 10)
+        .iter()
+        .map(|x| 3.0 + 2.0 * x)
+        .collect();
+    let t = noise(x.len(), 13);
+    let (scale, shift) = (noise(c, 11), noise(c, 12));
+    let eps = 1e-3_f32;
+    let affine = Affine {
+        scale: &scale,
+        shift: &shift,
+        eps,
+    };
+    let gather = |places: &[usize], act: Act, out: &mut [f64]| {
+        let of = |x: &[f32]| places.iter().map(|i| f64::from(x[*i])).collect::<Vec<_>>();
+        let at: Vec<_> = (places.iter().map(|i| i % c))
+            .map(|i| (f64::from(scale[i]), f64::from(shift[i])))
+            .collect();
+        let moved = plain_norm(&of(&x), &of(&t), &at, act, way, f64::from(eps));
+        places.iter().zip(moved).for_each(|(i, y)| out[*i] = y);
+    };
+    let mut group = vec![0.0; x.len()];
+    for (n, g) in (0..samples).flat_map(|n| (0..groups).map(move |g| (n, g))) {
+        let places: Vec<usize> = (0..rows)
+            .flat_map(|r| (0..width).map(move |i| (n * rows + r) * c + g * width + i))
+            .collect();
+        gather(&places, act, &mut group);
+    }
+    let mut layer = vec![0.0; x.len()];
+    for r in 0..samples * rows {
+        let places: Vec<usize> = (r * c..(r + 1) * c).collect();
+        gather(&places, Act::Identity, &mut layer);
+    }
+    for cpu in paths() {
+        let mut out = vec![f32::NAN; x.len()];
+        let norm = GroupNorm {
+            samples,
+            groups,
+            affine,
+            act,
+        };
+        group_norm_derivative(cpu, &x, &t, norm, way, &mut out).unwrap();
+        // Of a set of one or two numbers the derivative is a difference that almost cancels.
+        close(cpu, "group_norm", &out, &group, 2e-4);
+        layer_norm_derivative(cpu, &x, &t, affine, way, &mut out).unwrap();
+        close(cpu, "layer_norm", &out, &layer, 2e-4);
+    }
+}
+
+fn check_attention(h: Heads, mask: Mask, moved: [bool; 3]) {
+    let row = h.heads * h.size;
+    let (queries, keys) = (h.samples * h.queries * row, h.samples * h.keys * row);
+    let q: Vec<f32> = noise(queries, 7).iter().map(|x| 3.0 * x).collect();
+    let (k, v) = (noise(keys, 8), noise(keys, 9));
+    let (dq, dk, dv) = (noise(queries, 20), noise(keys, 21), noise(keys, 22));
+    let g = noise(queries, 23);
+    let mut push = vec![0.0; queries];
+    let mut pull = [vec![0.0; queries], vec![0.0; keys], vec![0.0; keys]];
+    let scale = 1.0 / (h.size as f64).sqrt();
+    let number = |x: &[f32], at: usize, d: usize| f64::from(x[at + d]);
+    for (n, head) in (0..h.samples).flat_map(|n| (0..h.heads).map(move |head| (n, head))) {
+        let at = |rows: usize, i: usize| (n * rows + i) * row + head * h.size;
+        for i in 0..h.queries {
+            let seen = match mask {
+                Mask::None => h.keys,
+                Mask::Causal => (i + 1).min(h.keys),
+            };
+            let query = at(h.queries, i);
+            let dot = |x: &[f32], y: &[f32], j: usize| -> f64 {
+                (0..h.size)
+                    .map(|d| number(x, query, d) * number(y, at(h.keys, j), d))
+                    .sum()
+            };
+            let scores: Vec<f64> = (0..seen).map(|j| scale * dot(&q, &k, j)).collect();
+            let top = scores.iter().fold(f64::MIN, |a, b| a.max(*b));
+            let total: f64 = scores.iter().map(|s| (s - top).exp()).sum();
+            let p: Vec<f64> = scores.iter().map(|s| (s - top).exp() / total).collect();
+            let lean = |d: Vec<f64>| -> Vec<f64> {
+                let mean: f64 = d.iter().zip(&p).map(|(d, p)| d * p).sum();
+                d.iter().zip(&p).map(|(d, p)| p * (d - mean)).collect()
+            };
+            let ds = lean(
+                (0..seen)
+                    .map(|j| {
+                        let one = if moved[0] { dot(&dq, &k, j) } else { 0.0 };
+                        let two = if moved[1] { dot(&q, &dk, j) } else { 0.0 };
+                        scale * (one + two)
+                    })
+                    .collect(),
+            );
+            let gs = lean((0..seen).map(|j| dot(&g, &v, j)).collect());
+            for j in 0..seen {
+                let key = at(h.keys, j);
+                for d in 0..h.size {
+                    let step = if moved[2] { number(&dv, key, d) } else { 0.0 };
+                    push[query + d] += ds[j] * number(&v, key, d) + p[j] * step;
+                    pull[0][query + d] += scale * gs[j] * number(&k, key, d);
+                    pull[1][key + d] += scale * gs[j] * number(&q, query, d);
+                    pull[2][key + d] += p[j] * number(&g, query, d);
+                }
+            }
+        }
+    }
+    let at = Qkv {
+        q: &q,
+        k: &k,
+        v: &v,
+    };
+    for cpu in paths() {
+        let mut out = vec![f32::NAN; queries];
+        let along = [
+            moved[0].then_some(&*dq),
+            moved[1].then_some(&*dk),
+            moved[2].then_some(&*dv),
+        ];
+        attention_tangent(cpu, at, along, h, mask, &mut out).unwrap();
+        close(cpu, "attention tangent", &out, &push, 3e-5);
+        let (mut gk, mut gv) = (vec![f32::NAN; keys], vec![f32::NAN; keys]);
+        attention_cotangent(cpu, at, &g, h, mask, [&mut out, &mut gk, &mut gv]).unwrap();
+        for (found, want) in [out, gk, gv].iter().zip(&pull) {
+            close(cpu, "attention cotangent", found, want, 1e-4);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_convolution_has_its_tangent_and_its_transpose_at_any_size_stride_and_padding(
+        n in 1..3_usize, h in 1..10_usize, w in 1..12_usize, c in 1..24_usize, outputs in 1..40_usize,
+        size in 1..6_usize, stride in 1..4_usize, before in 0..4_usize, after in 0..4_usize,
+    ) {
+        let win = Window { size, stride, padding: (before, after) };
+        check_conv(Size { n, h, w, c }, outputs, win);
+    }
+
+    #[test]
+    fn a_linear_layer_has_its_tangent_and_its_transpose_gated_or_not(
+        rows in 1..30_usize, inputs in 1..60_usize, outputs in 1..70_usize,
+    ) {
+        check_linear(rows, inputs, outputs);
+        check_gates(rows, inputs, outputs);
+    }
+
+    #[test]
+    fn norms_have_their_derivatives_both_ways(
+        samples in 1..3_usize, rows in 1..200_usize, width in 1..30_usize, groups in 1..4_usize,
+        act in 0..4_usize, back in any::<bool>(),
+    ) {
+        let way = if back { Way::Cotangent } else { Way::Tangent };
+        check_norms(samples, rows, width, groups, ACTS[act], way);
+    }
+
+    #[test]
+    fn attention_has_its_derivatives_both_ways(
+        samples in 1..3_usize, queries in 1..110_usize, keys in 1..90_usize, heads in 1..4_usize,
+        size in 1..40_usize, causal in any::<bool>(), moved in any::<[bool; 3]>(),
+    ) {
+        let mask = if causal { Mask::Causal } else { Mask::None };
+        check_attention(Heads { samples, queries, keys, heads, size }, mask, moved);
+    }
+}
+
+#[test]
+fn activations_have_the_slopes_that_differences_show() {
+    let x: Vec<f32> = noise(1003, 30).iter().map(|x| 4.0 * x).collect();
+    let t = noise(x.len(), 31);
+    for cpu in paths() {
+        for act in ACTS {
+            let mut out = vec![f32::NAN; x.len()];
+            activate_derivative(cpu, act, &x, &t, &mut out).unwrap();
+            let want: Vec<f64> = (x.iter().zip(&t))
+                .map(|(x, t)| f64::from(*t) * difference(|x| plain_act(act, x), f64::from(*x)))
+                .collect();
+            close(cpu, "act", &out, &want, 5e-6);
+        }
+    }
+}
+
+#[test]
+fn work_that_is_shared_among_threads_is_the_same_work() {
+    check_norms(1, 700, 24, 3, Act::Silu, Way::Cotangent);
+    check_norms(2, 700, 24, 3, Act::Silu, Way::Tangent);
+    let win = |stride, padding| Window {
+        size: 3,
+        stride,
+        padding,
+    };
+    let s = |h, w, c| Size { n: 1, h, w, c };
+    check_conv(s(37, 40, 16), 17, win(1, (1, 1)));
+    check_conv(s(37, 40, 16), 17, win(2, (1, 1)));
+    check_conv(s(36, 41, 16), 3, win(2, (0, 1)));
+    let heads = Heads {
+        samples: 1,
+        queries: 150,
+        keys: 300,
+        heads: 3,
+        size: 21,
+    };
+    check_attention(heads, Mask::None, [true; 3]);
+}
