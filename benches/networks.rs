@@ -1,18 +1,22 @@
 //! Seconds of each network of a model, ours beside candle's, in one run:
-//! `cargo bench --bench networks -- [FOLDER] [--sd15] [--json FILE]`.
+//! `cargo bench --bench networks -- [FOLDER] [--sd15] [--gradients] [--json FILE]`.
 //!
 //! Medians on this machine, the backends by turns, at the model's own size. FOLDER is a model in
 //! diffusers layout, the embedded one by default; `--sd15` takes a U-Net of Stable Diffusion 1.5's
-//! shape with random weights instead (8 GB of memory). FILE gets a row for each measure.
+//! shape with random weights instead (8 GB of memory). `--gradients` times that U-Net's readings
+//! instead, beside its plain values. FILE gets a row for each measure.
 #![allow(clippy::unwrap_used)]
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use semblance::job::Cancel;
 use semblance::model::unet::{UNet, UNetConfig};
 use semblance::model::{Builder, Pipeline};
 use semblance::nn::candle::Candle;
+use semblance::nn::dual::Dual;
 use semblance::nn::native::Native;
+use semblance::nn::tape::{Memory, Tape};
 use semblance::nn::{Ops, Shape};
 use semblance::weights::{ModelSource, Tensors};
 use semblance::{Latent, Result};
@@ -119,6 +123,54 @@ fn sd15<O: Ops + 'static>(ops: O, side: usize) -> Vec<Measure> {
     vec![(format!("SD 1.5 U-Net, batch 1, {side}×{side}"), Box::new(f))]
 }
 
+/// The readings of a U-Net of Stable Diffusion 1.5's shape, and as often its plain values: gradients
+/// to latents and text, and a tangent.
+fn readings(ops: Native, side: usize) -> (Vec<Measure>, Vec<Measure>) {
+    let run = Cancel::new();
+    let config = UNetConfig::stable_diffusion_1();
+    let net = Rc::new(UNet::new(&Builder::new(&ops, &Random, &run), config).unwrap());
+    let text = Shape::tokens(1, 77, 768);
+    let text = ops.value(noise(text.len(), 3), text).unwrap();
+    let latent = Shape::map(1, side, side, 4);
+    let x = ops.value(noise(latent.len(), 4), latent).unwrap();
+    let mut both: (Vec<Measure>, Vec<Measure>) = Default::default();
+    let mut add = |name: &str, f: Box<dyn FnMut()>| {
+        let name = format!("SD 1.5 U-Net, {name}, {side}×{side}");
+        both.0.push((name.clone(), f));
+        let (net, ops, x, text) = (net.clone(), ops.clone(), x.clone(), text.clone());
+        let values = move || {
+            let keys = net.text_keys(&ops, &text).unwrap();
+            drop(net.forward(&ops, &x, &[500.0], &keys, &Cancel::new()));
+        };
+        both.1.push((name, Box::new(values)));
+    };
+    for memory in [Memory::Checkpoints, Memory::All] {
+        let (net, ops, x, text) = (net.clone(), ops.clone(), x.clone(), text.clone());
+        let gradient = move || {
+            let tape = Tape::new(&ops, memory);
+            let x = tape.watch(x.clone()).unwrap();
+            let text = tape.watch(text.clone()).unwrap();
+            let keys = net.text_keys(&tape, &text).unwrap();
+            let y = net.forward(&tape, &x, &[500.0], &keys, &Cancel::new());
+            let y = y.unwrap().out;
+            let g = ops.value(noise(latent.len(), 5), latent).unwrap();
+            tape.backward(&[(&y, &g)], &[&x, &text], &Cancel::new())
+                .unwrap();
+        };
+        add(&format!("gradients, {memory:?}"), Box::new(gradient));
+    }
+    let (net, ops, x, text) = (net.clone(), ops.clone(), x.clone(), text.clone());
+    let tangent = move || {
+        let dual = Dual::new(&ops);
+        let x = dual.moving(x.clone(), x.clone()).unwrap();
+        let text = dual.moving(text.clone(), text.clone()).unwrap();
+        let keys = net.text_keys(&dual, &text).unwrap();
+        drop(net.forward(&dual, &x, &[500.0], &keys, &Cancel::new()));
+    };
+    add("tangent", Box::new(tangent));
+    both
+}
+
 /// Medians of both, run by turns for about a second and at least three times.
 fn time(ours: &mut dyn FnMut(), peer: &mut dyn FnMut()) -> (f64, f64) {
     let once = |f: &mut dyn FnMut()| {
@@ -144,18 +196,24 @@ fn time(ours: &mut dyn FnMut(), peer: &mut dyn FnMut()) -> (f64, f64) {
 fn main() {
     // cargo passes --bench.
     let mut args = std::env::args().skip(1).filter(|a| a != "--bench");
-    let (mut folder, mut json, mut large) = (None, None, None);
+    let (mut folder, mut json, mut large, mut gradients) = (None, None, None, false);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--json" => json = args.next(),
             "--sd15" => large = Some(32),
             "--sd15-64" => large = Some(64),
+            "--gradients" => gradients = true,
             _ => folder = Some(arg),
         }
     }
     let native = Native::detect().unwrap();
-    let (path, peer) = (native.name(), Candle.name());
+    let path = native.name();
+    let peer = match gradients {
+        true => "plain values".to_owned(),
+        false => Candle.name(),
+    };
     let (ours, theirs) = match large {
+        _ if gradients => readings(native, large.unwrap_or(32)),
         Some(side) => (sd15(native, side), sd15(Candle, side)),
         None => {
             let source = match folder {
@@ -165,13 +223,13 @@ fn main() {
             (measures(native, &source), measures(Candle, &source))
         }
     };
-    println!("{:<32}{path:>18}{peer:>18}{:>8}", "milliseconds", "ratio");
+    println!("{:<48}{path:>18}{peer:>18}{:>8}", "milliseconds", "ratio");
     let mut rows = Vec::new();
     for ((measure, mut ours), (_, mut theirs)) in ours.into_iter().zip(theirs) {
         let (ours_s, peer_s) = time(&mut ours, &mut theirs);
         let ratio = ours_s / peer_s;
         let (a, b) = (1e3 * ours_s, 1e3 * peer_s);
-        println!("{measure:<32}{a:>18.2}{b:>18.2}{ratio:>8.2}");
+        println!("{measure:<48}{a:>18.2}{b:>18.2}{ratio:>8.2}");
         rows.push(serde_json::json!({
             "measure": measure,
             "ours_s": ours_s,

@@ -2,7 +2,15 @@
 
 use super::build::{Builder, Kind};
 use crate::error::Result;
-use crate::nn::{Act, Mask, Ops, Plus};
+use crate::job::Cancel;
+use crate::nn::{Act, Mask, Ops, Plus, Reads};
+
+/// What happens between two blocks: the flag is polled, and a reading may forget what is behind.
+pub(super) fn next_block(ops: &impl Ops, cancel: &Cancel) -> Result<()> {
+    cancel.check()?;
+    ops.boundary();
+    Ok(())
+}
 
 /// A residual block (`ResnetBlock2D`): norm, conv, the time added, norm, conv, the input added.
 pub(super) struct Resnet<O: Ops> {
@@ -40,12 +48,12 @@ impl<O: Ops> Resnet<O> {
     }
 
     /// `time` is the embedding after its SiLU, `n × 1 × 1 × width`.
-    pub(super) fn forward(
+    pub(super) fn forward<R: Reads<O>>(
         &self,
-        ops: &O,
-        x: &O::Tensor,
-        time: Option<&O::Tensor>,
-    ) -> Result<O::Tensor> {
+        ops: &R,
+        x: &R::Tensor,
+        time: Option<&R::Tensor>,
+    ) -> Result<R::Tensor> {
         let time = match (&self.time, time) {
             (Some(w), Some(time)) => Some(ops.linear(time, w, Plus::Nothing)?),
             _ => None,
@@ -77,12 +85,12 @@ impl<O: Ops> Upsample<O> {
         )?))
     }
 
-    pub(super) fn forward(
+    pub(super) fn forward<R: Reads<O>>(
         &self,
-        ops: &O,
-        x: &O::Tensor,
+        ops: &R,
+        x: &R::Tensor,
         (h, w): (usize, usize),
-    ) -> Result<O::Tensor> {
+    ) -> Result<R::Tensor> {
         ops.conv(&ops.upsample(x, h, w)?, &self.0, Plus::Nothing)
     }
 }
@@ -178,11 +186,11 @@ impl<O: Ops> Transformer<O> {
     }
 
     /// The keys and values of every layer for `text`, `n × 1 × tokens × text_width`.
-    pub(super) fn keys_and_values(
+    pub(super) fn keys_and_values<R: Reads<O>>(
         &self,
-        ops: &O,
-        text: &O::Tensor,
-        out: &mut Vec<KeyValue<O::Tensor>>,
+        ops: &R,
+        text: &R::Tensor,
+        out: &mut Vec<KeyValue<R::Tensor>>,
     ) -> Result<()> {
         for Layer {
             cross_kv: [k, v], ..
@@ -197,12 +205,12 @@ impl<O: Ops> Transformer<O> {
     }
 
     /// `text` holds the keys and values of the whole U-Net, in order.
-    pub(super) fn forward(
+    pub(super) fn forward<R: Reads<O>>(
         &self,
-        ops: &O,
-        x: &O::Tensor,
-        text: &[KeyValue<O::Tensor>],
-    ) -> Result<O::Tensor> {
+        ops: &R,
+        x: &R::Tensor,
+        text: &[KeyValue<R::Tensor>],
+    ) -> Result<R::Tensor> {
         let residual = x;
         let x = ops.group_norm(x, &self.norm, self.groups, Act::Identity)?;
         let mut x = ops.linear(&x, &self.proj_in, Plus::Nothing)?;

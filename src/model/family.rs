@@ -316,6 +316,16 @@ impl<O: Ops + 'static> Pipeline<O> {
         self.vae.config().scaling_factor
     }
 
+    /// The backend that the weights were made for.
+    pub fn ops(&self) -> &O {
+        &self.ops
+    }
+
+    /// The U-Net, for readings other than plain values: [`crate::nn::tape`], [`crate::nn::dual`].
+    pub fn unet_network(&self) -> &UNet<O> {
+        &self.unet
+    }
+
     /// The U-Net's configuration.
     pub fn unet_config(&self) -> &UNetConfig {
         self.unet.config()

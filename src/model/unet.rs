@@ -8,11 +8,11 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::block::{Attend, KeyValue, Resnet, Transformer, Upsample};
+use super::block::{Attend, KeyValue, Resnet, Transformer, Upsample, next_block};
 use super::build::{Builder, Kind};
 use crate::error::{Code, Error, Result};
 use crate::job::Cancel;
-use crate::nn::{Act, Ops, Plus, Shape};
+use crate::nn::{Act, Ops, Plus, Reads, Shape};
 use crate::weights::Config;
 
 /// One number for all blocks, or one for each.
@@ -426,7 +426,8 @@ impl<O: Ops> UNet<O> {
     }
 
     /// The keys and values of every cross-attention layer for `text`, `n × 1 × tokens × text_width`.
-    pub fn text_keys(&self, ops: &O, text: &O::Tensor) -> Result<TextKeys<O::Tensor>> {
+    /// Any reading over the network's backend may be given, here and to [`UNet::forward`].
+    pub fn text_keys<R: Reads<O>>(&self, ops: &R, text: &R::Tensor) -> Result<TextKeys<R::Tensor>> {
         let mut out = Vec::new();
         let down = self.down.iter().map(|(block, _)| block);
         let up = self.up.iter().map(|(block, _)| block);
@@ -440,14 +441,14 @@ impl<O: Ops> UNet<O> {
 
     /// Predicts from noisy latents `x` (`n × h × w × in_channels`, any h and w) at `times` (one per
     /// sample) under `text` (as many samples). `cancel` is polled before every block.
-    pub fn forward(
+    pub fn forward<R: Reads<O>>(
         &self,
-        ops: &O,
-        x: &O::Tensor,
+        ops: &R,
+        x: &R::Tensor,
         times: &[f32],
-        text: &TextKeys<O::Tensor>,
+        text: &TextKeys<R::Tensor>,
         cancel: &Cancel,
-    ) -> Result<Prediction<O::Tensor>> {
+    ) -> Result<Prediction<R::Tensor>> {
         let n = ops.shape(x)?.n;
         if times.len() != n {
             return Err(Error::new(
@@ -468,10 +469,10 @@ impl<O: Ops> UNet<O> {
         let mut skips = vec![x.clone()];
         for (block, halve) in &self.down {
             for (i, resnet) in block.resnets.iter().enumerate() {
-                cancel.check()?;
+                next_block(ops, cancel)?;
                 x = resnet.forward(ops, &x, Some(&time))?;
                 if let Some(attention) = block.attentions.get(i) {
-                    cancel.check()?;
+                    next_block(ops, cancel)?;
                     x = attention.forward(ops, &x, text)?;
                 }
                 skips.push(x.clone());
@@ -483,9 +484,10 @@ impl<O: Ops> UNet<O> {
         }
 
         for (i, resnet) in self.middle.resnets.iter().enumerate() {
-            cancel.check()?;
+            next_block(ops, cancel)?;
             x = resnet.forward(ops, &x, Some(&time))?;
             if let Some(attention) = self.middle.attentions.get(i) {
+                next_block(ops, cancel)?;
                 x = attention.forward(ops, &x, text)?;
             }
         }
@@ -493,11 +495,11 @@ impl<O: Ops> UNet<O> {
 
         for (block, double) in &self.up {
             for (i, resnet) in block.resnets.iter().enumerate() {
-                cancel.check()?;
+                next_block(ops, cancel)?;
                 let skip = skips.pop().ok_or_else(no_skip)?;
                 x = resnet.forward(ops, &ops.concat(&x, &skip)?, Some(&time))?;
                 if let Some(attention) = block.attentions.get(i) {
-                    cancel.check()?;
+                    next_block(ops, cancel)?;
                     x = attention.forward(ops, &x, text)?;
                 }
             }
@@ -507,6 +509,7 @@ impl<O: Ops> UNet<O> {
                 x = double.forward(ops, &x, (skip.h, skip.w))?;
             }
         }
+        next_block(ops, cancel)?;
         let x = ops.group_norm(&x, &self.norm_out, self.config.groups, Act::Silu)?;
         let out = ops.conv(&x, &self.conv_out, Plus::Nothing)?;
         Ok(Prediction { out, middle })

@@ -6,11 +6,11 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::block::{Resnet, Upsample};
+use super::block::{Resnet, Upsample, next_block};
 use super::build::{Builder, Kind};
 use crate::error::{Code, Error, Result};
 use crate::job::Cancel;
-use crate::nn::{Act, Mask, Ops, Plus};
+use crate::nn::{Act, Mask, Ops, Plus, Reads};
 use crate::weights::Config;
 
 const EPS: f64 = 1e-6;
@@ -155,9 +155,9 @@ impl<O: Ops> Middle<O> {
         })
     }
 
-    fn forward(&self, ops: &O, x: &O::Tensor, cancel: &Cancel) -> Result<O::Tensor> {
+    fn forward<R: Reads<O>>(&self, ops: &R, x: &R::Tensor, cancel: &Cancel) -> Result<R::Tensor> {
         let x = self.before.forward(ops, x, None)?;
-        cancel.check()?;
+        next_block(ops, cancel)?;
         let h = ops.group_norm(&x, &self.norm, self.groups, Act::Identity)?;
         let [q, k, v] = &self.qkv;
         let q = ops.linear(&h, q, Plus::Nothing)?;
@@ -165,7 +165,7 @@ impl<O: Ops> Middle<O> {
         let v = ops.linear(&h, v, Plus::Nothing)?;
         let h = ops.attention(&q, &k, &v, 1, Mask::None)?;
         let x = ops.linear(&h, &self.out, Plus::Residual(&x))?;
-        cancel.check()?;
+        next_block(ops, cancel)?;
         self.after.forward(ops, &x, None)
     }
 }
@@ -310,24 +310,30 @@ impl<O: Ops> Vae<O> {
 
     /// Decodes latents, `n × h × w × latent_channels`, already divided by the scaling factor, to
     /// pictures in about −1..=1.
-    pub fn decode(&self, ops: &O, z: &O::Tensor, cancel: &Cancel) -> Result<O::Tensor> {
+    /// Any reading over the network's backend may be given.
+    pub fn decode<R: Reads<O>>(
+        &self,
+        ops: &R,
+        z: &R::Tensor,
+        cancel: &Cancel,
+    ) -> Result<R::Tensor> {
         let d = &self.decoder;
         let x = ops.conv(z, &d.quant, Plus::Nothing)?;
         let x = ops.conv(&x, &d.conv_in, Plus::Nothing)?;
-        cancel.check()?;
+        next_block(ops, cancel)?;
         let mut x = d.middle.forward(ops, &x, cancel)?;
         for (resnets, double) in &d.up {
             for resnet in resnets {
-                cancel.check()?;
+                next_block(ops, cancel)?;
                 x = resnet.forward(ops, &x, None)?;
             }
             if let Some(double) = double {
-                cancel.check()?;
+                next_block(ops, cancel)?;
                 let shape = ops.shape(&x)?;
                 x = double.forward(ops, &x, (2 * shape.h, 2 * shape.w))?;
             }
         }
-        cancel.check()?;
+        next_block(ops, cancel)?;
         let x = ops.group_norm(&x, &d.norm_out, self.config.groups, Act::Silu)?;
         ops.conv(&x, &d.conv_out, Plus::Nothing)
     }

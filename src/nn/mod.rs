@@ -4,16 +4,21 @@
 //! (`model`), where weights come from (`weights`) and dense linear algebra outside networks.
 //!
 //! A model is a function over `O: Ops`, so that one text of it can be read in several ways: plain
-//! values ([`native`], and [`candle`] as its independent reference), values with what a
-//! reverse pass needs, values with a tangent. To leave those ways open, weights are frozen handles that the
-//! backend makes once and lays out as it likes, what a fast kernel can fuse (bias, residual,
-//! activation, gate) is ONE operation, and no operation says how a value lies in memory.
+//! values ([`native`], and [`candle`] as its independent reference), values with what a reverse pass
+//! needs ([`tape`]), values with a tangent ([`dual`]). To leave those ways open, weights are frozen
+//! handles that the backend makes once and lays out as it likes, what a fast kernel can fuse (bias,
+//! residual, activation, gate) is ONE operation, and no operation says how a value lies in memory. One
+//! loaded model serves every reading over its backend ([`Reads`]).
 //!
 //! Every value is a map of `n × h × w × c` numbers. A token sequence is a map of height 1, a vector
 //! per sample a map of 1 × 1: attention over an image then needs no reshape.
 
 pub mod candle;
+pub mod derivatives;
+pub mod dual;
 pub mod native;
+pub mod step;
+pub mod tape;
 
 use crate::error::{Code, Error, Result};
 
@@ -140,12 +145,12 @@ pub struct LinearSpec<'a> {
 pub trait Ops: Send + Sync {
     /// A value; cheap to clone.
     type Tensor: Clone + Send + Sync;
-    /// A convolution's frozen weights.
-    type Conv: Send + Sync;
-    /// A linear layer's frozen weights.
-    type Linear: Send + Sync;
-    /// A normalisation's frozen scale and shift.
-    type Norm: Send + Sync;
+    /// A convolution's frozen weights; cheap to clone.
+    type Conv: Clone + Send + Sync;
+    /// A linear layer's frozen weights; cheap to clone.
+    type Linear: Clone + Send + Sync;
+    /// A normalisation's frozen scale and shift; cheap to clone.
+    type Norm: Clone + Send + Sync;
 
     /// The backend and what its results depend on, as in reports: `native-avx2`, for example.
     fn name(&self) -> String;
@@ -216,6 +221,10 @@ pub trait Ops: Send + Sync {
     /// Σ weightᵢ · xᵢ over at least one term; a single term of weight 1 comes back bit for bit.
     fn combine(&self, terms: &[(f32, &Self::Tensor)]) -> Result<Self::Tensor>;
 
+    /// A model says that one of its blocks ends here and few values go on: where a reading may forget
+    /// what is inside and compute it again.
+    fn boundary(&self) {}
+
     /// A value from numbers in the order `n, c, h, w`, as pictures, latents and PyTorch have them.
     fn value_nchw(&self, data: &[f32], shape: Shape) -> Result<Self::Tensor> {
         if data.len() != shape.len() {
@@ -249,6 +258,16 @@ pub trait Ops: Send + Sync {
         }
         Ok(out)
     }
+}
+
+/// Operations that take the weights which the backend `O` made: `O` itself, and every reading over it.
+pub trait Reads<O: Ops>: Ops<Conv = O::Conv, Linear = O::Linear, Norm = O::Norm> {}
+
+impl<O, R> Reads<O> for R
+where
+    O: Ops,
+    R: Ops<Conv = O::Conv, Linear = O::Linear, Norm = O::Norm>,
+{
 }
 
 /// `rows × cols` into `cols × rows`.

@@ -14,12 +14,12 @@ const TILE: usize = 1 << 18;
 /// A convolution: weights as `(size · size · inputs) × outputs`.
 #[derive(Debug)]
 pub struct Conv {
-    weight: Tensor,
-    bias: Vec<f32>,
-    inputs: usize,
-    size: usize,
-    stride: usize,
-    padding: (usize, usize),
+    pub(super) weight: Tensor,
+    pub(super) bias: Vec<f32>,
+    pub(super) inputs: usize,
+    pub(super) size: usize,
+    pub(super) stride: usize,
+    pub(super) padding: (usize, usize),
 }
 
 /// Where the windows lie.
@@ -92,7 +92,12 @@ impl Conv {
         })
     }
 
-    pub(super) fn forward(&self, x: &Tensor, plus: Plus<'_, Tensor>) -> Result<Tensor> {
+    pub(super) fn forward(
+        &self,
+        x: &Tensor,
+        bias: &[f32],
+        plus: Plus<'_, Tensor>,
+    ) -> Result<Tensor> {
         let from = shape(x)?;
         let length = |l: usize| {
             let padded = l + self.padding.0 + self.padding.1;
@@ -108,7 +113,7 @@ impl Conv {
         let c = self.bias.len();
         let to = Shape::map(from.n, h, w, c);
         let done = |y: Tensor| Ok(y.reshape((to.n, to.h, to.w, to.c))?);
-        with_finish(&self.bias, &plus, to, |finish| {
+        with_finish(bias, &plus, to, |finish| {
             if self.size == 1 && self.stride == 1 && self.padding == (0, 0) {
                 let y = x.reshape((from.rows(), from.c))?.matmul(&self.weight)?;
                 y.inplace_op1(&finish)?;

@@ -1,7 +1,7 @@
 //! [`Ops`] over candle's tensors on the CPU in f32: the reference for every faster backend.
 //!
-//! For: an independent second opinion, in tests and benchmarks. Not for: the engine, gradients (what
-//! walks slices here is invisible to candle's) and other devices.
+//! For: an independent second opinion, in tests and benchmarks, on values and derivatives. Not for: the
+//! engine, candle's own gradients (what walks slices here is invisible to them) and other devices.
 //!
 //! Values lie as `n × h × w × c`, so that a convolution is one matrix product over gathered rows
 //! (`conv`), a linear layer is one without gathering, and tokens are maps. candle supplies storage
@@ -10,8 +10,11 @@
 
 mod attention;
 mod conv;
+mod derivative;
 mod math;
 mod norm;
+
+use std::sync::Arc;
 
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor};
 use rayon::prelude::*;
@@ -170,6 +173,12 @@ fn with_finish<R>(
 }
 
 impl Linear {
+    fn forward(&self, x: &Tensor, bias: &[f32], plus: Plus<'_, Tensor>) -> Result<Tensor> {
+        let (y, out) = self.product(x)?;
+        with_finish(bias, &plus, out, |finish| Ok(y.inplace_op1(&finish)?))?;
+        Ok(y.reshape((out.n, out.h, out.w, out.c))?)
+    }
+
     /// The product without bias, `rows × outputs`.
     fn product(&self, x: &Tensor) -> Result<(Tensor, Shape)> {
         let s = shape(x)?;
@@ -199,36 +208,36 @@ fn pointwise(x: &Tensor, f: impl Fn(&mut [f32]) + Sync) -> Result<Tensor> {
 
 impl Ops for Candle {
     type Tensor = Tensor;
-    type Conv = Conv;
-    type Linear = Linear;
-    type Norm = Norm;
+    type Conv = Arc<Conv>;
+    type Linear = Arc<Linear>;
+    type Norm = Arc<Norm>;
 
     fn name(&self) -> String {
         // candle's matrix product takes AVX2 and FMA where it finds them and nothing above.
         format!("candle-{}", CpuPath::best().min(CpuPath::Avx2))
     }
 
-    fn make_conv(&self, spec: ConvSpec<'_>) -> Result<Conv> {
-        Conv::new(spec)
+    fn make_conv(&self, spec: ConvSpec<'_>) -> Result<Arc<Conv>> {
+        Conv::new(spec).map(Arc::new)
     }
 
-    fn make_linear(&self, spec: LinearSpec<'_>) -> Result<Linear> {
+    fn make_linear(&self, spec: LinearSpec<'_>) -> Result<Arc<Linear>> {
         let (i, o) = (spec.inputs, spec.outputs);
         if spec.weight.len() != i * o || spec.bias.is_some_and(|b| b.len() != o) {
             return Err(mismatch("linear", format!("weights do not fit {i} → {o}")));
         }
         let mut weight = vec![0.0; i * o];
         super::transpose(spec.weight, &mut weight, o, i);
-        Ok(Linear {
+        Ok(Arc::new(Linear {
             weight: Tensor::from_vec(weight, (i, o), &Device::Cpu)?,
             bias: spec.bias.map_or_else(|| vec![0.0; o], <[f32]>::to_vec),
             inputs: i,
             outputs: o,
-        })
+        }))
     }
 
-    fn make_norm(&self, scale: &[f32], shift: &[f32], eps: f32) -> Result<Norm> {
-        Norm::new(scale, shift, eps)
+    fn make_norm(&self, scale: &[f32], shift: &[f32], eps: f32) -> Result<Arc<Norm>> {
+        Norm::new(scale, shift, eps).map(Arc::new)
     }
 
     fn value(&self, data: Vec<f32>, shape: Shape) -> Result<Tensor> {
@@ -243,17 +252,15 @@ impl Ops for Candle {
         shape(x)
     }
 
-    fn conv(&self, x: &Tensor, w: &Conv, plus: Plus<'_, Tensor>) -> Result<Tensor> {
-        w.forward(x, plus)
+    fn conv(&self, x: &Tensor, w: &Arc<Conv>, plus: Plus<'_, Tensor>) -> Result<Tensor> {
+        w.forward(x, &w.bias, plus)
     }
 
-    fn linear(&self, x: &Tensor, w: &Linear, plus: Plus<'_, Tensor>) -> Result<Tensor> {
-        let (y, out) = w.product(x)?;
-        with_finish(&w.bias, &plus, out, |finish| Ok(y.inplace_op1(&finish)?))?;
-        Ok(y.reshape((out.n, out.h, out.w, out.c))?)
+    fn linear(&self, x: &Tensor, w: &Arc<Linear>, plus: Plus<'_, Tensor>) -> Result<Tensor> {
+        w.forward(x, &w.bias, plus)
     }
 
-    fn geglu(&self, x: &Tensor, w: &Linear) -> Result<Tensor> {
+    fn geglu(&self, x: &Tensor, w: &Arc<Linear>) -> Result<Tensor> {
         let (y, wide) = w.product(x)?;
         let c = wide.c / 2;
         let (bias_a, bias_b) = w.bias.split_at(c);
@@ -274,11 +281,11 @@ impl Ops for Candle {
         tensor(out, Shape { c, ..wide })
     }
 
-    fn group_norm(&self, x: &Tensor, w: &Norm, groups: usize, act: Act) -> Result<Tensor> {
+    fn group_norm(&self, x: &Tensor, w: &Arc<Norm>, groups: usize, act: Act) -> Result<Tensor> {
         w.group(x, groups, act)
     }
 
-    fn layer_norm(&self, x: &Tensor, w: &Norm) -> Result<Tensor> {
+    fn layer_norm(&self, x: &Tensor, w: &Arc<Norm>) -> Result<Tensor> {
         w.layer(x)
     }
 

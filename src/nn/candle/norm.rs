@@ -10,9 +10,9 @@ use crate::nn::{Act, Shape, mismatch};
 /// A normalisation's scale and shift per channel.
 #[derive(Debug)]
 pub struct Norm {
-    scale: Vec<f32>,
-    shift: Vec<f32>,
-    eps: f32,
+    pub(super) scale: Vec<f32>,
+    pub(super) shift: Vec<f32>,
+    pub(super) eps: f32,
 }
 
 /// Σ over rows of `f(channel, x)` per channel. Blocks of fixed size are summed in f32, then in f64.
@@ -56,7 +56,7 @@ impl Norm {
         })
     }
 
-    fn check(&self, s: Shape) -> Result<()> {
+    pub(super) fn check(&self, s: Shape) -> Result<()> {
         if s.c == self.scale.len() && !s.is_empty() {
             return Ok(());
         }

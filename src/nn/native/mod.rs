@@ -1,16 +1,22 @@
 //! [`Ops`] over our own CPU kernels: the backend that the engine runs on.
 //!
-//! For: speed on any CPU, on the path that a [`Cpu`] names. Not for: gradients and other devices.
+//! For: speed on any CPU, on the path that a [`Cpu`] names, and derivatives ([`super::derivatives`]).
+//! Not for: other devices.
 //!
 //! Values are f32 and lie as `n × h × w × c`, in memory that the backend recycles, so that a network
 //! in its stride allocates nothing. Weights are packed once for the path; on `avx512bf16` products
 //! round their operands to bf16, and everything else stays f32.
 
+mod derivative;
+
 use std::sync::Arc;
 
+use once_cell::sync::OnceCell;
 use semblance_kernels as kernels;
 use semblance_kernels::cpu::VARIABLE;
-use semblance_kernels::{Affine, Arena, Cpu, Finish, Heads, KernelError, Pooled, Weights, Window};
+use semblance_kernels::{
+    Affine, Arena, ConvTransposed, Cpu, Finish, Heads, KernelError, Pooled, Weights, Window,
+};
 
 use super::{Act, ConvSpec, LinearSpec, Mask, Ops, Plus, Shape, mismatch};
 use crate::error::{Code, Error, Result};
@@ -36,15 +42,17 @@ struct Value {
     shape: Shape,
 }
 
-/// A convolution's weights.
+/// A convolution's weights, and their transpose once a gradient has asked for it.
 #[derive(Debug)]
-pub struct Conv(kernels::Conv);
+pub struct Conv(kernels::Conv, OnceCell<ConvTransposed>);
 
 /// A linear layer's weights; those of a gated one are packed in another order.
 #[derive(Debug)]
 pub struct Linear {
     weights: Weights,
     gated: bool,
+    /// Once a gradient has asked for it.
+    transposed: OnceCell<Weights>,
 }
 
 /// A normalisation's scale and shift.
@@ -148,34 +156,65 @@ impl Native {
         Ok(Tensor(Arc::new(Value { data, shape })))
     }
 
-    fn product(&self, x: &Tensor, w: &Linear, plus: &Plus<'_, Tensor>) -> Result<Tensor> {
+    fn convolve(&self, x: &Tensor, w: &kernels::Conv, plus: &Plus<'_, Tensor>) -> Result<Tensor> {
+        let from = size(x.0.shape);
+        let Some(to) = w.output(from) else {
+            return Err(mismatch("conv", format!("{from:?} does not fit")));
+        };
+        let out = Shape::map(to.n, to.h, to.w, to.c);
+        let finish = finish(plus, out)?;
+        self.make(out, |out| w.run(&x.0.data, from, finish, out))
+    }
+
+    fn product(&self, x: &Tensor, w: &Weights, plus: &Plus<'_, Tensor>) -> Result<Tensor> {
         let s = x.0.shape;
-        if s.c != w.weights.inputs() || s.is_empty() {
-            let what = format!("{s:?} into {} inputs", w.weights.inputs());
+        if s.c != w.inputs() || s.is_empty() {
+            let what = format!("{s:?} into {} inputs", w.inputs());
             return Err(mismatch("linear", what));
         }
         let out = Shape {
-            c: w.weights.outputs(),
+            c: w.outputs(),
             ..s
         };
         let finish = finish(plus, out)?;
-        self.make(out, |out| {
-            kernels::linear(&x.0.data, s.n, &w.weights, finish, out)
+        self.make(out, |out| kernels::linear(&x.0.data, s.n, w, finish, out))
+    }
+
+    fn heads(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Heads> {
+        let (sq, sk) = (q.0.shape, k.0.shape);
+        let fits = v.0.shape == sk && sq.n == sk.n && sq.c == sk.c;
+        if !fits || heads == 0 || !sq.c.is_multiple_of(heads) {
+            let what = format!("{sq:?} over {sk:?} with {heads} heads");
+            return Err(mismatch("attention", what));
+        }
+        Ok(Heads {
+            samples: sq.n,
+            queries: sq.rows_per_sample(),
+            keys: sk.rows_per_sample(),
+            heads,
+            size: sq.c / heads,
         })
+    }
+}
+
+fn masking(mask: Mask) -> kernels::Mask {
+    match mask {
+        Mask::None => kernels::Mask::None,
+        Mask::Causal => kernels::Mask::Causal,
     }
 }
 
 impl Ops for Native {
     type Tensor = Tensor;
-    type Conv = Conv;
-    type Linear = Linear;
-    type Norm = Norm;
+    type Conv = Arc<Conv>;
+    type Linear = Arc<Linear>;
+    type Norm = Arc<Norm>;
 
     fn name(&self) -> String {
         format!("native-{}", self.cpu.path())
     }
 
-    fn make_conv(&self, spec: ConvSpec<'_>) -> Result<Conv> {
+    fn make_conv(&self, spec: ConvSpec<'_>) -> Result<Arc<Conv>> {
         let window = Window {
             size: spec.size,
             stride: spec.stride,
@@ -183,35 +222,37 @@ impl Ops for Native {
         };
         let (inputs, outputs) = (spec.inputs, spec.outputs);
         let conv = kernels::Conv::new(self.cpu, spec.kernel, spec.bias, inputs, outputs, window)?;
-        Ok(Conv(conv))
+        Ok(Arc::new(Conv(conv, OnceCell::new())))
     }
 
-    fn make_linear(&self, spec: LinearSpec<'_>) -> Result<Linear> {
+    fn make_linear(&self, spec: LinearSpec<'_>) -> Result<Arc<Linear>> {
         let (weight, bias) = (spec.weight, spec.bias);
-        Ok(Linear {
+        Ok(Arc::new(Linear {
             weights: Weights::linear(self.cpu, weight, bias, spec.inputs, spec.outputs)?,
             gated: false,
-        })
+            transposed: OnceCell::new(),
+        }))
     }
 
-    fn make_gate(&self, spec: LinearSpec<'_>) -> Result<Linear> {
+    fn make_gate(&self, spec: LinearSpec<'_>) -> Result<Arc<Linear>> {
         let (weight, bias) = (spec.weight, spec.bias);
-        Ok(Linear {
+        Ok(Arc::new(Linear {
             weights: Weights::gated(self.cpu, weight, bias, spec.inputs, spec.outputs)?,
             gated: true,
-        })
+            transposed: OnceCell::new(),
+        }))
     }
 
-    fn make_norm(&self, scale: &[f32], shift: &[f32], eps: f32) -> Result<Norm> {
+    fn make_norm(&self, scale: &[f32], shift: &[f32], eps: f32) -> Result<Arc<Norm>> {
         if scale.len() != shift.len() || scale.is_empty() {
             let what = format!("{} scales, {} shifts", scale.len(), shift.len());
             return Err(mismatch("norm", what));
         }
-        Ok(Norm {
+        Ok(Arc::new(Norm {
             scale: scale.to_vec(),
             shift: shift.to_vec(),
             eps,
-        })
+        }))
     }
 
     fn value(&self, data: Vec<f32>, shape: Shape) -> Result<Tensor> {
@@ -233,31 +274,25 @@ impl Ops for Native {
         Ok(x.0.shape)
     }
 
-    fn conv(&self, x: &Tensor, w: &Conv, plus: Plus<'_, Tensor>) -> Result<Tensor> {
-        let from = size(x.0.shape);
-        let Some(to) = w.0.output(from) else {
-            return Err(mismatch("conv", format!("{from:?} does not fit")));
-        };
-        let out = Shape::map(to.n, to.h, to.w, to.c);
-        let finish = finish(&plus, out)?;
-        self.make(out, |out| w.0.run(&x.0.data, from, finish, out))
+    fn conv(&self, x: &Tensor, w: &Arc<Conv>, plus: Plus<'_, Tensor>) -> Result<Tensor> {
+        self.convolve(x, &w.0, &plus)
     }
 
-    fn linear(&self, x: &Tensor, w: &Linear, plus: Plus<'_, Tensor>) -> Result<Tensor> {
+    fn linear(&self, x: &Tensor, w: &Arc<Linear>, plus: Plus<'_, Tensor>) -> Result<Tensor> {
         match w.gated {
-            false => self.product(x, w, &plus),
+            false => self.product(x, &w.weights, &plus),
             true => Err(mismatch("linear", "a gated layer")),
         }
     }
 
-    fn geglu(&self, x: &Tensor, w: &Linear) -> Result<Tensor> {
+    fn geglu(&self, x: &Tensor, w: &Arc<Linear>) -> Result<Tensor> {
         match w.gated {
-            true => self.product(x, w, &Plus::Nothing),
+            true => self.product(x, &w.weights, &Plus::Nothing),
             false => Err(mismatch("geglu", "a layer without gates")),
         }
     }
 
-    fn group_norm(&self, x: &Tensor, w: &Norm, groups: usize, act: Act) -> Result<Tensor> {
+    fn group_norm(&self, x: &Tensor, w: &Arc<Norm>, groups: usize, act: Act) -> Result<Tensor> {
         let s = x.0.shape;
         if s.c != w.scale.len() || s.is_empty() {
             let what = format!("{s:?} over {} channels", w.scale.len());
@@ -269,7 +304,7 @@ impl Ops for Native {
         })
     }
 
-    fn layer_norm(&self, x: &Tensor, w: &Norm) -> Result<Tensor> {
+    fn layer_norm(&self, x: &Tensor, w: &Arc<Norm>) -> Result<Tensor> {
         let s = x.0.shape;
         if s.c != w.scale.len() {
             let what = format!("{s:?} over {} channels", w.scale.len());
@@ -288,26 +323,10 @@ impl Ops for Native {
         heads: usize,
         mask: Mask,
     ) -> Result<Tensor> {
-        let (sq, sk) = (q.0.shape, k.0.shape);
-        let fits = v.0.shape == sk && sq.n == sk.n && sq.c == sk.c;
-        if !fits || heads == 0 || !sq.c.is_multiple_of(heads) {
-            let what = format!("{sq:?} over {sk:?} with {heads} heads");
-            return Err(mismatch("attention", what));
-        }
-        let counts = Heads {
-            samples: sq.n,
-            queries: sq.rows_per_sample(),
-            keys: sk.rows_per_sample(),
-            heads,
-            size: sq.c / heads,
-        };
-        let mask = match mask {
-            Mask::None => kernels::Mask::None,
-            Mask::Causal => kernels::Mask::Causal,
-        };
-        self.make(sq, |out| {
+        let counts = Self::heads(q, k, v, heads)?;
+        self.make(q.0.shape, |out| {
             let (q, k, v) = (&q.0.data, &k.0.data, &v.0.data);
-            kernels::attention(self.cpu, q, k, v, counts, mask, out)
+            kernels::attention(self.cpu, q, k, v, counts, masking(mask), out)
         })
     }
 

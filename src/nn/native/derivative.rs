@@ -1,0 +1,187 @@
+//! The derivatives of the native backend: kernels of their own, and products with weights transposed.
+//!
+//! A layer's weights are transposed when a gradient first asks for them, and kept: the eval path does not
+//! pay for it. On `avx512bf16` these products round their operands too.
+
+use std::sync::Arc;
+
+use semblance_kernels as kernels;
+use semblance_kernels::{GroupNorm, Qkv};
+
+use super::{Conv, Linear, Native, Norm, Tensor, Value, activation, masking, size};
+use crate::error::Result;
+use crate::nn::derivatives::{Derivatives, Way};
+use crate::nn::{Act, Mask, Plus, Shape, mismatch};
+
+fn direction(way: Way) -> kernels::Way {
+    match way {
+        Way::Forward => kernels::Way::Tangent,
+        Way::Back => kernels::Way::Cotangent,
+    }
+}
+
+impl Linear {
+    /// The transpose; of a gated layer, of all values and gates.
+    fn transposed(&self) -> Result<&kernels::Weights> {
+        Ok(self.transposed.get_or_try_init(|| match self.gated {
+            true => self.weights.opened()?.transposed(),
+            false => self.weights.transposed(),
+        })?)
+    }
+}
+
+/// Whether `t` can be a change of `x`.
+fn same(x: &Tensor, t: &Tensor) -> Result<()> {
+    match x.0.shape == t.0.shape {
+        true => Ok(()),
+        false => {
+            let what = format!("{:?} at {:?}", t.0.shape, x.0.shape);
+            Err(mismatch("derivative", what))
+        }
+    }
+}
+
+impl Derivatives for Native {
+    fn conv_tangent(&self, dx: &Tensor, w: &Arc<Conv>, plus: Plus<'_, Tensor>) -> Result<Tensor> {
+        self.convolve(dx, &w.0.without_bias()?, &plus)
+    }
+
+    fn conv_cotangent(&self, g: &Tensor, w: &Arc<Conv>, from: Shape) -> Result<Tensor> {
+        let transposed = w.1.get_or_try_init(|| w.0.transposed())?;
+        self.make(from, |out| {
+            transposed.run(&g.0.data, size(g.0.shape), size(from), out)
+        })
+    }
+
+    fn linear_tangent(
+        &self,
+        dx: &Tensor,
+        w: &Arc<Linear>,
+        plus: Plus<'_, Tensor>,
+    ) -> Result<Tensor> {
+        match w.gated {
+            false => self.product(dx, &w.weights.without_bias()?, &plus),
+            true => Err(mismatch("linear", "a gated layer")),
+        }
+    }
+
+    fn linear_cotangent(&self, g: &Tensor, w: &Arc<Linear>) -> Result<Tensor> {
+        match w.gated {
+            false => self.product(g, w.transposed()?, &Plus::Nothing),
+            true => Err(mismatch("linear", "a gated layer")),
+        }
+    }
+
+    fn geglu_derivative(
+        &self,
+        x: &Tensor,
+        t: &Tensor,
+        w: &Arc<Linear>,
+        way: Way,
+    ) -> Result<Tensor> {
+        let open = w.weights.opened()?;
+        let z = self.product(x, &open, &Plus::Nothing)?;
+        match way {
+            Way::Forward => {
+                let dz = self.product(t, &open.without_bias()?, &Plus::Nothing)?;
+                let c = w.weights.outputs();
+                self.make(Shape { c, ..x.0.shape }, |out| {
+                    kernels::gate_tangent(&w.weights, &z.0.data, &dz.0.data, out)
+                })
+            }
+            Way::Back => {
+                let gz = self.make(z.0.shape, |out| {
+                    kernels::gate_cotangent(&w.weights, &z.0.data, &t.0.data, out)
+                })?;
+                self.product(&gz, w.transposed()?, &Plus::Nothing)
+            }
+        }
+    }
+
+    fn group_norm_derivative(
+        &self,
+        x: &Tensor,
+        t: &Tensor,
+        w: &Arc<Norm>,
+        (groups, act): (usize, Act),
+        way: Way,
+    ) -> Result<Tensor> {
+        same(x, t)?;
+        let norm = GroupNorm {
+            samples: x.0.shape.n,
+            groups,
+            affine: w.affine(),
+            act: activation(act),
+        };
+        self.make(x.0.shape, |out| {
+            let (x, t) = (&x.0.data, &t.0.data);
+            kernels::group_norm_derivative(self.cpu, x, t, norm, direction(way), out)
+        })
+    }
+
+    fn layer_norm_derivative(
+        &self,
+        x: &Tensor,
+        t: &Tensor,
+        w: &Arc<Norm>,
+        way: Way,
+    ) -> Result<Tensor> {
+        same(x, t)?;
+        self.make(x.0.shape, |out| {
+            let (x, t) = (&x.0.data, &t.0.data);
+            kernels::layer_norm_derivative(self.cpu, x, t, w.affine(), direction(way), out)
+        })
+    }
+
+    fn attention_tangent(
+        &self,
+        [q, k, v]: [&Tensor; 3],
+        along: [Option<&Tensor>; 3],
+        heads: usize,
+        mask: Mask,
+    ) -> Result<Tensor> {
+        let counts = Self::heads(q, k, v, heads)?;
+        let at = Qkv {
+            q: &q.0.data,
+            k: &k.0.data,
+            v: &v.0.data,
+        };
+        let along = along.map(|t| t.map(|t| &*t.0.data));
+        self.make(q.0.shape, |out| {
+            kernels::attention_tangent(self.cpu, at, along, counts, masking(mask), out)
+        })
+    }
+
+    fn attention_cotangent(
+        &self,
+        [q, k, v]: [&Tensor; 3],
+        g: &Tensor,
+        heads: usize,
+        mask: Mask,
+    ) -> Result<[Tensor; 3]> {
+        let counts = Self::heads(q, k, v, heads)?;
+        let at = Qkv {
+            q: &q.0.data,
+            k: &k.0.data,
+            v: &v.0.data,
+        };
+        let mut gq = self.arena.take(q.0.shape.len())?;
+        let mut gk = self.arena.take(k.0.shape.len())?;
+        let mut gv = self.arena.take(v.0.shape.len())?;
+        let out = [&mut *gq, &mut *gk, &mut *gv];
+        kernels::attention_cotangent(self.cpu, at, &g.0.data, counts, masking(mask), out)?;
+        let tensor = |data, shape| Tensor(Arc::new(Value { data, shape }));
+        Ok([
+            tensor(gq, q.0.shape),
+            tensor(gk, k.0.shape),
+            tensor(gv, v.0.shape),
+        ])
+    }
+
+    fn act_derivative(&self, x: &Tensor, t: &Tensor, act: Act) -> Result<Tensor> {
+        same(x, t)?;
+        self.make(x.0.shape, |out| {
+            kernels::activate_derivative(self.cpu, activation(act), &x.0.data, &t.0.data, out)
+        })
+    }
+}
