@@ -354,7 +354,8 @@ impl Plan {
                 mean += math::dot::<M>(weights(start, d.len()), d, 0.0);
             });
             self.of_row(d, count, r, |start, d| {
-                for (d, p) in d.iter_mut().zip(weights(start, d.len())) {
+                let p = weights(start, d.len());
+                for (d, p) in d.iter_mut().zip(p) {
                     *d = scale * p * (*d - mean);
                 }
             });
