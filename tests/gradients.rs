@@ -376,10 +376,18 @@ fn gradients_and_tangents_of_networks_are_those_of_torch() {
                 let x = dual.moving(case.map("x"), case.map("dx")).unwrap();
                 let c = dual.moving(case.tokens("c"), case.tokens("dc")).unwrap();
                 let y = case.forward(&dual, &x, &c);
-                for (what, y) in [("d.out", y.out), ("d.mid", y.middle)] {
+                let (mut pushed, mut size) = (0.0, 0.0);
+                for (at, y) in [("out", y.out), ("mid", y.middle)] {
                     let dy = ops.numbers_nchw(&y.tangent.unwrap()).unwrap();
-                    case.compare(what, &dy, exact);
+                    case.compare(&format!("d.{at}"), &dy, exact);
+                    let g = case.get(&format!("g.{at}")).1;
+                    pushed += dot(&g, &dy);
+                    size += norm(&g) * norm(&dy);
                 }
+                // The one is the other's transpose.
+                let pulled = dot(&gx, &case.get("dx").1) + dot(&gc, &case.get("dc").1);
+                let apart = (pushed - pulled).abs();
+                assert!(apart <= exact * size, "{}: {pushed} {pulled}", case.name);
             }
         }
     }

@@ -4,8 +4,8 @@
 //! cost of the value and with nothing kept. Not for: gradients ([`super::tape`]).
 
 use super::derivatives::Derivatives;
+use super::mismatch;
 use super::step::{Reading, Step};
-use super::{Ops, mismatch};
 use crate::error::Result;
 
 /// The reading, over a backend.
