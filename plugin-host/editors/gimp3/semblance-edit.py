@@ -28,39 +28,23 @@ def said(config, name):
 
 def asked(config):
     """The recipe that a script's arguments say: that of `recipe`, with the others in its place."""
-    text = said(config, "recipe")
-    recipe = words.recipe_of(text) if text else {"semblance": 1}
-    sliders = words.sliders(said(config, "attributes"))
-    if sliders:
-        recipe["attributes"] = sliders
-    before, after = said(config, "from-text"), said(config, "to-text")
-    if before or after:
-        recipe["text"] = {"from": before, "to": after,
-                          "strength": config.get_property("text-strength")}
-    if config.get_property("seed") or "seed" not in recipe:
-        recipe["seed"] = config.get_property("seed")
-    return recipe
+    return words.asked(said(config, "recipe"), said(config, "attributes"),
+                       said(config, "from-text"), said(config, "to-text"),
+                       config.get_property("text-strength"), config.get_property("seed"))
 
 
 def edit(image, layer, recipe, model, visible):
     """A whole edit without a window; returns the new layer."""
-    if not work.changes(recipe):
-        raise ValueError("nothing to change (say attributes \"sunset=0.8\", or from-text and "
-                         "to-text, or a recipe)")
     source = layers.Source(image, layer, visible)
     Gimp.progress_init("Semblance")
-    with work.engine(work.library(), model) as engine:
+
+    def told(phase, fraction):
+        Gimp.progress_set_text(f"Semblance: {phase}")
+        Gimp.progress_update(fraction)
+
+    with work.engine(work.library("gimp"), model) as engine:
         job = engine.start(source.pixels(), recipe, source.mask)
-        try:
-            while True:
-                state, phase, fraction = job.wait(50)
-                if state >= semblance.DONE:
-                    break
-                Gimp.progress_set_text(f"Semblance: {phase}")
-                Gimp.progress_update(fraction)
-            result = job.take()
-        finally:
-            job.free()
+        result = work.finish(job, told)
         data, _ = source.render(result)
         new = layers.add(source, data, result.recipe())
         for warning in result.report()["warnings"]:

@@ -38,7 +38,7 @@ def run(image, layer, config):
 class Dialog:
     def __init__(self, image, layer, config):
         self.image, self.layer, self.config = image, layer, config
-        self.api = work.library()
+        self.api = work.library("gimp")
         self.studio = self.warned = None
         self.model, self.extra = config.get_property("model") or "", []
         self.pending = self.done = self.loading = False
@@ -197,7 +197,7 @@ class Dialog:
                     recipe[name] = field.get_active_id()
             elif field.get_text().strip():
                 said = field.get_text().strip()
-                recipe[name] = said if p["type"] == "text" else _number(said, p["type"])
+                recipe[name] = said if p["type"] == "text" else words.typed(said, p["type"])
         return recipe
 
     def _set(self, recipe):
@@ -274,7 +274,7 @@ class Dialog:
         recipe = self._recipe()
         self._say("")
         self.warned = None
-        some = work.changes(recipe)
+        some = words.changes(recipe)
         self.window.set_response_sensitive(Gtk.ResponseType.OK, some)
         if some:
             self.studio.wish(recipe)
@@ -287,7 +287,7 @@ class Dialog:
     def _redraw(self):
         """Another part of the picture, or another size."""
         recipe = self._recipe()
-        if self.studio is not None and work.changes(recipe):
+        if self.studio is not None and words.changes(recipe):
             self.studio.wish(recipe)
         else:
             self.preview.show_picture(self.preview.draw(None))
@@ -382,14 +382,6 @@ class Dialog:
         if self.studio is not None:
             self.studio.close()
         self.window.destroy()
-
-
-def _number(text, kind):
-    """A number where it is one; else the text, which the library refuses with its range."""
-    try:
-        return int(text) if kind == "integer" else float(text)
-    except ValueError:
-        return text
 
 
 def _scale(amount):

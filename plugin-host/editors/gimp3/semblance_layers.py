@@ -4,10 +4,8 @@ For: pixels, selection, profile, names, the recipe that a layer carries. Not for
 Everything here talks to GIMP and is called from the main thread.
 """
 
-import base64
 import json
 import struct
-import zlib
 
 import gi
 
@@ -16,13 +14,13 @@ gi.require_version("Gegl", "0.4")
 from gi.repository import Gegl, Gimp  # noqa: E402
 
 import semblance  # noqa: E402
+import semblance_pixels as pixels  # noqa: E402
 import semblance_words as words  # noqa: E402
 
 RECIPE, SELECTION = "semblance-recipe", "semblance-selection"
 
 # What GIMP's precisions store (None: the library has no such samples) and along which curve.
 _SAMPLES = {"U8": "u8", "U16": "u16", "U32": None, "HALF": "f16", "FLOAT": "f32", "DOUBLE": None}
-_BYTES = {"u8": 1, "u16": 2, "f16": 2, "f32": 4}
 _CURVES = ("NON_LINEAR", "LINEAR", "PERCEPTUAL")
 _PRECISIONS = {getattr(Gimp.Precision, f"{samples}_{curve}"): (stored, curve)
                for samples, stored in _SAMPLES.items() for curve in _CURVES}
@@ -124,13 +122,7 @@ class Source:
             return False
         if not self.has_alpha:
             return True
-        size = _BYTES[self.samples]
-        full = {"u8": b"\xff", "u16": b"\xff\xff", "f16": struct.pack("e", 1.0),
-                "f32": struct.pack("f", 1.0)}[self.samples]
-        channels = 2 if self.gray else 4
-        step = channels * size
-        return all(self.bytes[step - size + k::step] == full[k:k + 1] * (self.width * self.height)
-                   for k in range(size))
+        return pixels.opaque(self.bytes, self.samples, 2 if self.gray else 4)
 
     def _profile(self):
         """The profile of these numbers, or None where they are sRGB or linear sRGB."""
@@ -189,7 +181,7 @@ def memory(layer):
         head, _, packed = bytes(parasite.get_data()).partition(b"\n")
         x, y, width, height, samples = head.decode().split()
         place = int(x), int(y), int(width), int(height), samples
-        selection = bytearray(zlib.decompress(base64.b64decode(packed))), place
+        selection = pixels.unpacked(packed), place
     return recipe, layer.get_image().get_layer_by_tattoo(tattoo), visible, selection
 
 
@@ -330,5 +322,5 @@ def _remember(new, recipe, source):
     new.detach_parasite(SELECTION)
     if source.mask_bytes is not None:
         head = " ".join(map(str, source.mask_at)).encode() + b"\n"
-        packed = head + base64.b64encode(zlib.compress(bytes(source.mask_bytes), 6))
-        new.attach_parasite(Gimp.Parasite.new(SELECTION, flags, packed))
+        packed = pixels.packed(source.mask_bytes).encode()
+        new.attach_parasite(Gimp.Parasite.new(SELECTION, flags, head + packed))

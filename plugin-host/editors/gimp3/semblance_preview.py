@@ -12,11 +12,8 @@ gi.require_version("Gegl", "0.4")
 from gi.repository import GdkPixbuf, Gegl, GLib, Gdk, Gtk  # noqa: E402
 
 import semblance  # noqa: E402
-
-WIDTH, HEIGHT = 520, 400
-ZOOMS = [("Fit", None), ("50 %", 0.5), ("100 %", 1.0), ("200 %", 2.0)]
-# Screen pixels within which a press takes hold of the before/after line.
-REACH = 12
+import semblance_view as places  # noqa: E402
+from semblance_pixels import coverage  # noqa: E402
 
 
 class Picture:
@@ -36,7 +33,7 @@ class Preview(Gtk.Box):
         self.zoom, self.center, self.split, self.drag = None, (0.5, 0.5), 0.5, None
 
         self.image = Gtk.Image()
-        self.image.set_size_request(WIDTH, HEIGHT)
+        self.image.set_size_request(places.WIDTH, places.HEIGHT)
         box = Gtk.EventBox()
         box.add(self.image)
         box.add_events(Gdk.EventMask.BUTTON_PRESS_MASK | Gdk.EventMask.BUTTON_RELEASE_MASK
@@ -48,7 +45,7 @@ class Preview(Gtk.Box):
 
         bar = Gtk.Box(spacing=6)
         self.zooms = Gtk.ComboBoxText()
-        for name, _ in ZOOMS:
+        for name, _ in places.ZOOMS:
             self.zooms.append_text(name)
         self.zooms.set_active(0)
         self.zooms.set_tooltip_text("At 100 % and more, drag the picture to move it")
@@ -75,15 +72,14 @@ class Preview(Gtk.Box):
         if copy is None or copy[0] != view:
             copy = self.copy = view, *self._copy(view)
         _, before, size, mask = copy
-        left, top, width, height, scale = view
         after = before
         if result is not None:
             after = bytearray(before)
             src, dst = (semblance.pixels(data, *size, "u8", "rgba", "straight")
                         for data in (bytearray(before), after))
             mask = mask and semblance.mask(mask, *size)
-            result.render_reduced(semblance.Rect(left, top, width, height), src, dst, mask)
-        shown = max(1, round(width * scale)), max(1, round(height * scale))
+            result.render_reduced(semblance.Rect(*view[:4]), src, dst, mask)
+        shown = places.shown(view)
         return Picture(view, *(
             _pixbuf(data, *size).composite_color_simple(
                 *shown, GdkPixbuf.InterpType.BILINEAR, 255, 8, 0x999999, 0x666666)
@@ -91,16 +87,13 @@ class Preview(Gtk.Box):
 
     def _copy(self, view):
         """The part's pixels, at the size shown or, enlarged, their own; that size; their mask."""
-        left, top, width, height, scale = view
-        # Of large pictures only as many rows as make a good reduction.
-        step = max(1, int(0.5 / scale))
-        rows = range(top, top + height, step)
+        left, width = view[0], view[2]
+        rows, size = places.sampled(view)
         line, whole = width * 4, memoryview(self.shown)
         data = b"".join(whole[(y * self.source.width + left) * 4:][:line] for y in rows)
-        mask = self._coverage(left, width, rows)
-        if scale >= 1:
-            return data, (width, height), mask
-        size = max(1, round(width * scale)), max(1, round(height * scale))
+        mask = coverage(self.source, left, width, rows)
+        if view[4] >= 1:
+            return data, size, mask
         data = _reduced(data, width, len(rows), size)
         if mask is not None:
             mask = bytearray(4 * len(mask)), mask
@@ -109,43 +102,13 @@ class Preview(Gtk.Box):
             mask = bytearray(_reduced(bytes(mask[0]), width, len(rows), size)[::4])
         return data, size, mask
 
-    def _coverage(self, left, width, rows):
-        """The selection over these columns and rows, a byte a pixel; None where it is absent."""
-        source = self.source
-        if source.mask_bytes is None:
-            return None
-        x, y, w, h, samples = source.mask_at
-        if samples == "u8":
-            cover = bytes(source.mask_bytes)
-        else:
-            cover = bytes(round(max(0.0, min(1.0, v)) * 255)
-                          for v in memoryview(bytes(source.mask_bytes)).cast("f"))
-        x, y = x - source.x - left, y - source.y
-        first, last = max(0, x), max(0, min(width, x + w))
-        out = bytearray()
-        for row in rows:
-            line = bytearray(width)
-            if y <= row < y + h and first < last:
-                begin = (row - y) * w - x
-                line[first:last] = cover[begin + first:begin + last]
-            out += line
-        return out
-
     def show_picture(self, picture):
         if picture is not None and picture is not self.picture:
             self.picture = picture
             self._compose()
 
     def _view(self):
-        """left, top, width, height in the layer, and screen pixels a layer pixel."""
-        width, height = self.source.width, self.source.height
-        scale = self.zoom or min(WIDTH / width, HEIGHT / height, 8.0)
-        w, h = min(width, int(WIDTH / scale)), min(height, int(HEIGHT / scale))
-        if self.zoom is None:
-            w, h = width, height
-        left = round(self.center[0] * width - w / 2)
-        top = round(self.center[1] * height - h / 2)
-        return max(0, min(left, width - w)), max(0, min(top, height - h)), w, h, scale
+        return places.part(self.source.width, self.source.height, self.zoom, self.center)
 
     def _compose(self):
         if self.picture is None:
@@ -160,7 +123,7 @@ class Preview(Gtk.Box):
         self.image.set_from_pixbuf(after)
 
     def _zoomed(self, zooms):
-        self.zoom = ZOOMS[zooms.get_active()][1]
+        self.zoom = places.ZOOMS[zooms.get_active()][1]
         self.moved()
 
     def _place(self, event):
@@ -171,7 +134,7 @@ class Preview(Gtk.Box):
     def _press(self, _, event):
         if self.picture is None:
             return
-        near = abs(self._place(event) - self.split) * self.picture.after.get_width() < REACH
+        near = abs(self._place(event) - self.split) * self.picture.after.get_width() < places.REACH
         line = self.both.get_active() and (near or self.zoom is None)
         self.drag = "line" if line else (event.x, event.y, self.center)
 
@@ -180,13 +143,9 @@ class Preview(Gtk.Box):
             self.split = max(0.0, min(1.0, self._place(event)))
             self._compose()
         elif self.drag is not None and self.zoom is not None:
-            x, y, (cx, cy) = self.drag
-            left, top, width, height, scale = self._view()
-            w, h = self.source.width, self.source.height
-            # Kept where the view still moves, so that dragging back answers at once.
-            self.center = tuple(
-                max(part / 2 / whole, min(1 - part / 2 / whole, old - by / scale / whole))
-                for old, by, part, whole in ((cx, event.x - x, width, w), (cy, event.y - y, height, h)))
+            x, y, center = self.drag
+            self.center = places.dragged(center, (event.x - x, event.y - y), self._view(),
+                                         self.source.width, self.source.height)
 
     def _release(self, *_):
         if self.drag not in (None, "line") and self.zoom is not None:

@@ -57,6 +57,35 @@ def recipe_of(text):
     return recipe
 
 
+def asked(text="", attributes="", before="", after="", strength=1.0, seed=0):
+    """The recipe that a script asks for: that of the JSON `text`, with the others in its place."""
+    recipe = recipe_of(text) if text else {"semblance": 1}
+    given = sliders(attributes)
+    if given:
+        recipe["attributes"] = given
+    if before or after:
+        recipe["text"] = {"from": before, "to": after, "strength": strength}
+    if seed or "seed" not in recipe:
+        recipe["seed"] = seed
+    if not changes(recipe):
+        raise ValueError("nothing to change (say attributes \"sunset=0.8\", or words from and to, "
+                         "or a recipe)")
+    return recipe
+
+
+def changes(recipe):
+    """Whether a recipe says anything at all; the library refuses one that does not."""
+    return bool(recipe.get("attributes") or recipe.get("text"))
+
+
+def typed(text, kind):
+    """A number where a field's text is one; else the text, which the library refuses with its range."""
+    try:
+        return int(text) if kind == "integer" else float(text)
+    except ValueError:
+        return text
+
+
 def command(recipe, source, model="", mask=False):
     """The line that makes the same edit in a shell, from the file `source`.
 
@@ -70,7 +99,7 @@ def command(recipe, source, model="", mask=False):
         line += ["--from", text["from"], "--to", text["to"]]
         if text.get("strength", 1) != 1:
             line += ["--strength", number(text["strength"])]
-    for key in ("scene", "seed", "steps", "guidance", "compositor", "radius", "epsilon"):
+    for key in ("scene", "seed", "steps", "guidance", "compositor", "radius", "epsilon", "rest"):
         if key in recipe:
             line += [f"--{key}", str(recipe[key])]
     if mask:

@@ -13,8 +13,11 @@ import semblance
 FILE = {"nt": "semblance.dll"}.get(os.name, "libsemblance.so")
 
 
-def library():
-    """The function table: from SEMBLANCE_LIBRARY, else from beside this file; raises OSError."""
+def library(editor):
+    """The function table: from SEMBLANCE_LIBRARY, else from beside this file; raises OSError.
+
+    `editor` is what `semblance install` calls it.
+    """
     folder = os.path.dirname(os.path.abspath(__file__))
     places = [os.environ.get("SEMBLANCE_LIBRARY")] if os.environ.get("SEMBLANCE_LIBRARY") else [
         os.path.join(folder, name) for name in (FILE, "libsemblance.dylib")]
@@ -22,17 +25,25 @@ def library():
         if os.path.exists(place):
             return semblance.load(place)
     raise OSError(f"{places[0]}: the Semblance library is not there "
-                  "(run `semblance install gimp` again)")
+                  f"(run `semblance install {editor}` again)")
+
+
+def finish(job, told=None):
+    """Waits for a job and returns its result; `told(phase, fraction)` hears of it. Frees the job."""
+    try:
+        while True:
+            state, phase, fraction = job.wait(50)
+            if state >= semblance.DONE:
+                return job.take()
+            if told is not None:
+                told(phase, fraction)
+    finally:
+        job.free()
 
 
 def engine(api, model=""):
     """An engine on the embedded model, or on the one in the folder `model`."""
     return semblance.Engine(api, **({"model_folder": model} if model else {}))
-
-
-def changes(recipe):
-    """Whether a recipe says anything at all; the library refuses one that does not."""
-    return bool(recipe.get("attributes") or recipe.get("text"))
 
 
 class State:

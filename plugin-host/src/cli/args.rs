@@ -81,7 +81,8 @@ Example:
 Examples:
   semblance install gimp
   semblance install gimp --user-dir ~/.config/GIMP/3.0
-  semblance install gimp --uninstall")]
+  semblance install gimp --uninstall
+  semblance install krita")]
     Install(Install),
     /// Print completions for a shell.
     #[command(after_help = "\
@@ -342,6 +343,8 @@ pub struct Install {
 pub enum Editor {
     /// GIMP 3.
     Gimp,
+    /// Krita 5.
+    Krita,
 }
 
 /// An attribute and its strength.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::args::{Attributes, Doctor, Speech};
-use super::install;
+use super::editors;
 use super::say;
 use super::session::Session;
 use crate::document;
@@ -157,7 +157,7 @@ fn examine(args: &Doctor, findings: &mut Vec<Finding>, facts: &mut Value) {
         )
     });
     note("library", found.map_err(Clone::clone));
-    let editors: Vec<String> = install::gimps().iter().map(install::Place::told).collect();
+    let editors: Vec<String> = editors::found().iter().map(editors::Place::told).collect();
     facts["editors"] = json!(editors);
     for editor in editors {
         note("editor", Ok(editor));

@@ -4,6 +4,7 @@
 
 mod args;
 mod edit;
+mod editors;
 mod explain;
 mod info;
 mod install;

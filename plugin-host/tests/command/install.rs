@@ -1,11 +1,11 @@
-//! What is missing, and what to do about it.
+//! What is missing, and what to do about it; the editors' plug-ins.
 
 use semblance_host::Samples;
 use semblance_host::document::Kind;
 use serde_json::Value;
 
 use crate::support::{
-    bare, code, files, picture, semblance, stderr, stdout, succeeded, tiny, write,
+    at_home, bare, code, files, picture, semblance, stderr, stdout, succeeded, tiny, write,
 };
 
 #[test]
@@ -59,4 +59,74 @@ fn doctor_is_content_with_a_whole_installation() {
         "{}",
         stdout(&output)
     );
+}
+
+#[test]
+fn kritas_extension_is_put_in_place_and_taken_away_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("krita's data");
+    let mut line = vec!["install", "krita", "--user-dir", root.to_str().unwrap()];
+    let output = semblance(folder.path(), &line);
+    succeeded(&output);
+    let text = stdout(&output);
+    assert!(text.contains("Python Plugin Manager"), "{text}");
+    assert_eq!(
+        files(&root.join("pykrita")),
+        ["semblance_krita", "semblance_krita.desktop"]
+    );
+    assert_eq!(files(&root.join("actions")), ["semblance_krita.action"]);
+    let home = root.join("pykrita/semblance_krita");
+    assert!(home.join(semblance_host::library::file_name()).is_file());
+
+    std::fs::write(root.join("pykrita/other.desktop"), "x").unwrap();
+    line.push("--uninstall");
+    succeeded(&semblance(folder.path(), &line));
+    assert_eq!(files(&root.join("pykrita")), ["other.desktop"]);
+    assert!(files(&root.join("actions")).is_empty());
+    let text = stdout(&semblance(folder.path(), &line));
+    assert!(text.contains("nothing to remove"), "{text}");
+}
+
+#[test]
+fn every_editor_of_the_user_is_found_installed_to_and_told_of() {
+    let home = tempfile::tempdir().unwrap();
+    for folder in [
+        ".config/GIMP/3.0",
+        ".config/GIMP/2.10",
+        ".local/share/krita",
+        ".var/app/org.kde.krita/data/krita",
+    ] {
+        std::fs::create_dir_all(home.path().join(folder)).unwrap();
+    }
+    let output = at_home(home.path(), &["install", "krita"]);
+    succeeded(&output);
+    assert!(
+        stdout(&output).contains("is a Flatpak"),
+        "{}",
+        stdout(&output)
+    );
+    let tiny = tiny();
+    let line = ["doctor", "--json", "--model", tiny.to_str().unwrap()];
+    let output = at_home(home.path(), &line);
+    let facts: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(
+        facts["editors"],
+        serde_json::json!([
+            "GIMP 2.10: not served: GIMP 3 is needed",
+            "GIMP 3.0: without Semblance: semblance install gimp",
+            "Krita: has Semblance",
+            "Krita (Flatpak): has Semblance",
+        ])
+    );
+}
+
+#[test]
+fn an_editor_that_is_not_there_is_a_usage_error_that_says_how_to_find_it() {
+    let home = tempfile::tempdir().unwrap();
+    for editor in ["gimp", "krita"] {
+        let output = at_home(home.path(), &["install", editor]);
+        assert_eq!(code(&output), 2);
+        let text = stderr(&output);
+        assert!(text.contains("--user-dir"), "{text}");
+    }
 }

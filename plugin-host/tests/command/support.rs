@@ -24,18 +24,42 @@ pub fn bare(folder: &Path, line: &[&str]) -> Output {
 
 /// Runs the command with the built library.
 pub fn semblance(folder: &Path, line: &[&str]) -> Output {
+    with_library()
+        .current_dir(folder)
+        .args(line)
+        .output()
+        .unwrap()
+}
+
+/// Runs the command with the built library as a user whose home is `home`.
+pub fn at_home(home: &Path, line: &[&str]) -> Output {
+    let mut command = with_library();
+    for name in [
+        "XDG_CONFIG_HOME",
+        "XDG_DATA_HOME",
+        "GIMP3_DIRECTORY",
+        "APPDATA",
+    ] {
+        command.env_remove(name);
+    }
+    command
+        .current_dir(home)
+        .env("HOME", home)
+        .args(line)
+        .output()
+        .unwrap()
+}
+
+fn with_library() -> Command {
     let library = Path::new(COMMAND).with_file_name(semblance_host::library::file_name());
     assert!(
         library.is_file(),
         "{} is missing: run `cargo build --release` (or ./test) first",
         library.display()
     );
-    Command::new(COMMAND)
-        .current_dir(folder)
-        .env_remove("SEMBLANCE_LIBRARY")
-        .args(line)
-        .output()
-        .unwrap()
+    let mut command = Command::new(COMMAND);
+    command.env_remove("SEMBLANCE_LIBRARY");
+    command
 }
 
 /// Runs an edit in words on the tiny model.
