@@ -255,6 +255,15 @@ class Window(QDialog):
             self.preview.show_picture(self.preview.draw(None))
 
     def _tick(self):
+        try:
+            self._look()
+        except Exception as error:  # said once, not at every tick
+            self.ticking.stop()
+            self.buttons["&OK"].setEnabled(False)
+            self._say(error)
+
+    def _look(self):
+        """Shows how far the work is."""
         if self.studio is None or self.studio.state.recipe is None:
             return
         state = self.studio.state
