@@ -31,5 +31,11 @@ pub const LAYERS: usize = 10_000;
 /// Bytes of a recipe, on its own or in a picture's metadata.
 pub const RECIPE_BYTES: u64 = 1 << 20;
 
+/// Bytes of a request to `serve`: a program gone mad may send a line without end.
+pub const REQUEST_BYTES: u64 = 2 << 20;
+
+/// Requests to `serve` that wait while an edit runs.
+pub const REQUESTS: usize = 1000;
+
 /// Bytes of an XMP packet that are kept.
 pub const XMP_BYTES: usize = 16 << 20;

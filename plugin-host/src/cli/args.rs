@@ -42,6 +42,29 @@ Output names with several inputs: {stem}, {ext}, {name} (both), {dir}, {number} 
 A file of the output's name is replaced, as by cp; an input, the mask or the recipe only with
 --force, and never an input whose turn is yet to come.";
 
+const PROTOCOL: &str = "\
+Protocol 1. One JSON object a line; every answer has the request's \"id\". The first line is
+  {\"serve\": 1, \"version\": \"0.1.0\"}
+Requests:
+  {\"id\": 1, \"do\": \"attributes\"}                     or \"parameters\", \"describe\"
+  {\"id\": 2, \"do\": \"edit\", \"file\": \"/dev/shm/mine\",
+   \"layer\": {\"offset\": 0, \"width\": 640, \"height\": 480, \"samples\": \"u8\", \"order\": \"rgba\"},
+   \"mask\": {\"offset\": 1228800, \"width\": 640, \"height\": 480},
+   \"recipe\": {\"semblance\": 1, \"attributes\": [{\"name\": \"sunset\", \"strength\": 0.8}]}}
+  {\"id\": 3, \"do\": \"cancel\", \"of\": 2}
+  {\"id\": 4, \"do\": \"quit\"}                           or the end of stdin
+Answers:
+  {\"id\": 2, \"phase\": \"invert\", \"fraction\": 0.4}     while it runs
+  {\"id\": 2, \"ok\": true, \"answer\": {\"recipe\": ..., \"report\": ..., \"changed\": 300000}}
+  {\"id\": 2, \"ok\": false, \"error\": {\"name\": ..., \"message\": ..., \"hint\": ...}}
+
+The file is yours: make it (mode 600), put the layer into it (rows from the top without padding, the
+machine's byte order), read the edited layer from the same place after the answer, remove it. An edit
+that fails or is cancelled leaves it as it was. Further keys of a layer: samples u8, u16, f16, f32;
+order rgb, rgba, gray, gray_alpha; alpha straight, premultiplied; color srgb, linear_srgb, icc (then
+\"icc\": {\"offset\": ..., \"size\": ...} in the same file); of a mask: x, y in the layer, samples u8, f32.
+Edits run one after the other; a cancel is heard at once.";
+
 /// Change one attribute of a picture, keep its likeness.
 #[derive(Parser, Debug)]
 #[command(
@@ -84,6 +107,9 @@ Examples:
   semblance install gimp --uninstall
   semblance install krita")]
     Install(Install),
+    /// Edit for another program: requests and answers as JSON lines, pixels through a file.
+    #[command(after_help = PROTOCOL)]
+    Serve(Serve),
     /// Print completions for a shell.
     #[command(after_help = "\
 Example:
@@ -336,6 +362,17 @@ pub struct Install {
     /// Take the plug-in away.
     #[arg(long)]
     pub uninstall: bool,
+}
+
+/// `semblance serve`.
+#[derive(Args, Debug)]
+pub struct Serve {
+    /// Speak over stdin and stdout; there is no other way.
+    #[arg(long, required = true)]
+    pub stdio: bool,
+
+    #[command(flatten)]
+    pub machine: Machine,
 }
 
 /// An editor that has a plug-in.

@@ -12,6 +12,7 @@ mod mask;
 mod pattern;
 mod progress;
 mod recipe;
+mod serve;
 mod session;
 mod sheet;
 mod text;
@@ -105,6 +106,7 @@ fn run(cli: Cli) -> std::result::Result<(), Ended> {
         Some(Command::Doctor(doctor)) => return info::doctor(&doctor).map_err(Ended),
         Some(Command::Recipe(of)) => (false, info::recipe(&of.file)),
         Some(Command::Install(args)) => (false, install::run(&args)),
+        Some(Command::Serve(args)) => (true, serve::run(&args)),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "semblance", &mut script);

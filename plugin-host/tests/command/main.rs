@@ -10,4 +10,5 @@ mod layers;
 mod lines;
 mod many;
 mod recipes;
+mod serve;
 mod support;
