@@ -274,7 +274,7 @@ def refusals():
     check("nothing was added by what was refused", len(document.topLevelNodes()) == 2)
     document.close()
     document = load(COAST)
-    document.setColorSpace("CMYKA", "U8", Krita.instance().profiles("CMYKA", "U8")[0])
+    document.setColorSpace("CMYKA", "U8", (Krita.instance().profiles("CMYKA", "U8") or [""])[0])
     document.waitForDone()
     new, error = tried(document, attributes="night=1")
     check(f"CMYK is refused: {error}", new is None and "CMYKA" in error and "Convert" in error)

@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use semblance_host::Samples;
 use semblance_host::document::Kind;
+use semblance_host::{Alpha, Order, Samples};
 use serde_json::{Value, json};
 
 use crate::support::{COMMAND, edit, picture, read, succeeded, tiny, write};
@@ -122,6 +122,37 @@ fn image_of_mask(mask: &[u8]) -> Vec<u8> {
     let mut picture = picture(Kind::Png, Samples::U8);
     picture.pixels.bytes = mask.iter().flat_map(|&v| [v, v, v, 255]).collect();
     picture.encode(Kind::Png, Default::default()).unwrap().0
+}
+
+#[test]
+fn the_example_gives_the_bytes_of_the_edit_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut before = picture(Kind::Png, Samples::U8);
+    let pixels = &mut before.pixels;
+    (pixels.order, pixels.alpha) = (Order::Rgb, Alpha::None);
+    pixels.bytes = pixels
+        .bytes
+        .chunks(4)
+        .flat_map(|p| p[..3].to_vec())
+        .collect();
+    let head = b"P6\n40 30\n255\n";
+    let ppm = [&head[..], &pixels.bytes].concat();
+    std::fs::write(folder.path().join("a.ppm"), ppm).unwrap();
+    write(&before, &folder.path().join("a.png"));
+    succeeded(&edit(folder.path(), &["a.png", "-o", "b.png"]));
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/python/serve.py");
+    let output = Command::new("python3")
+        .arg("-B")
+        .arg(example)
+        .args(["a.ppm", "b.ppm", &recipe(4).to_string()])
+        .arg(tiny())
+        .args(["--semblance", COMMAND])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    succeeded(&output);
+    let after = std::fs::read(folder.path().join("b.ppm")).unwrap();
+    assert!(after[head.len()..] == read(&folder.path().join("b.png")).pixels.bytes);
 }
 
 #[test]
