@@ -15,7 +15,7 @@ from PyQt5.QtWidgets import QApplication
 
 sys.path.append("/repo/tests/editors")
 
-import semblance_krita  # noqa: E402,F401
+import semblance_krita  # noqa: E402
 import krita_checks as base  # noqa: E402
 from krita_checks import check, data, load, ready, top  # noqa: E402
 
@@ -125,6 +125,19 @@ def script():
     document.waitForDone()
     yield later(10)
     check("one more takes it away", names() == [bottom])
+
+    top(document).setOpacity(150)
+    new = semblance_krita.edit(document, attributes="fog=0.5")
+    yield later(10)
+    check("a translucent layer's result hides it", not document.topLevelNodes()[0].visible()
+          and new.visible() and document.activeNode() == new)
+    for _ in range(2):
+        krita.action("edit_undo").trigger()
+        document.waitForDone()
+        yield later(10)
+    check("two undo steps take the result away and show the layer again",
+          names() == [bottom] and top(document).visible())
+    top(document).setOpacity(255)
 
     document.setActiveNode(top(document))
     start("Repeat Last")

@@ -180,6 +180,30 @@ def _show(document, node, visible):
     document.waitForDone()
 
 
+def _hide(document, node):
+    """Hides a layer; where the picture has a window by Krita's own command, which undo knows."""
+    toggle = Krita.instance().action("toggle_layer_visibility")
+    active = Krita.instance().activeDocument()
+    if toggle is not None and active is not None and active == document:
+        others = [(other, other.visible()) for other in _below(document.rootNode())]
+        document.setActiveNode(node)
+        document.waitForDone()
+        toggle.trigger()
+        document.waitForDone()
+        for other, visible in others:  # several may have been selected
+            if other.visible() != visible and other != node:
+                other.setVisible(visible)
+    if node.visible():
+        node.setVisible(False)
+
+
+def _below(node):
+    """All layers and masks below `node`."""
+    for child in node.childNodes():
+        yield child
+        yield from _below(child)
+
+
 _profiles = {}
 
 
@@ -214,11 +238,7 @@ def _saved_profile(model, depth, name):
 
 def _by_id(node, uuid):
     """The node with this uuid below `node`, or None."""
-    for child in node.childNodes():
-        found = child if child.uniqueId().toString() == uuid else _by_id(child, uuid)
-        if found is not None:
-            return found
-    return None
+    return next((one for one in _below(node) if one.uniqueId().toString() == uuid), None)
 
 
 def _key(node):
@@ -265,7 +285,7 @@ def add(source, data, recipe, replaces=None):
     if replaces is not None:
         replaces.remove()
     if not plain and node.visible():
-        node.setVisible(False)
+        _hide(document, node)
     document.refreshProjection()
     document.waitForDone()
     document.setActiveNode(new)
