@@ -143,7 +143,7 @@ impl<'a> Shared<'a> {
         let bytes = self.read(number(mask, "offset", None)?, size)?;
         let samples = match samples {
             Samples::F32 => {
-                let (floats, _) = bytes.as_chunks();
+                let (floats, _) = bytes.as_chunks::<4>();
                 floats.iter().copied().map(f32::from_ne_bytes).collect()
             }
             _ => bytes.into_iter().map(|v| f32::from(v) / 255.0).collect(),
