@@ -274,7 +274,9 @@ def add(source, data, recipe, replaces=None):
     new = _layer(source, data, plain)
     new.setName(words.title(recipe) or "Semblance")
     if source.visible and replaces is None:
-        added = document.rootNode().addChildNode(new, None)
+        # The picture's selection is a mask among the layers.
+        layers = [one for one in document.topLevelNodes() if one.type() != "selectionmask"]
+        added = document.rootNode().addChildNode(new, layers[-1])
     else:
         over = replaces or node
         added = over.parentNode().addChildNode(new, over)
