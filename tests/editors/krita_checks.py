@@ -295,6 +295,7 @@ def follow(script, failed):
         except Exception:
             traceback.print_exc()
             timer.stop()
+            check("the script came to its end", False)
             failed()
 
     timer = QTimer()
