@@ -1,9 +1,10 @@
-//! What each compositor makes of an ideal edit: its own ceiling.
+//! What each compositor makes of an ideal edit, its own ceiling, and of the engine's.
 
 use std::ops::Range;
 
-use semblance::Result;
+use semblance::job::Control;
 use semblance::layer::{Change, Patch, render_in_place};
+use semblance::{Compositor, Engine, EngineOptions, Recipe, Result};
 use semblance_atelier::{Attribute, Attributes, Frame, Scene};
 
 use crate::metrics::{Picture, psnr};
@@ -25,6 +26,13 @@ const COMPOSITORS: [(&str, Fit); 5] = [
     }),
 ];
 
+/// The engine's, each as its attribute tunes it.
+const EDITS: [(&str, Compositor); 3] = [
+    ("edit: change", Compositor::Change),
+    ("edit: difference", Compositor::Difference),
+    ("edit: direct", Compositor::Direct),
+];
+
 /// Prints one table a size.
 pub fn run(seeds: Range<u64>, attributes: Vec<Attribute>, sizes: &[(u32, u32)]) {
     let attributes = match attributes.is_empty() {
@@ -32,10 +40,11 @@ pub fn run(seeds: Range<u64>, attributes: Vec<Attribute>, sizes: &[(u32, u32)]) 
         false => attributes,
     };
     let (pipeline, grids) = model();
+    let engine = Engine::new(EngineOptions::default()).unwrap();
     let count = (seeds.end - seeds.start).max(1) as f64;
     for &(width, height) in sizes {
-        // Unedited, then the oracle, then the oracle through the autoencoder.
-        let mut rows = vec![vec![0.0; attributes.len()]; 1 + 2 * COMPOSITORS.len()];
+        // Unedited, then the oracle, then the oracle through the autoencoder, then real edits.
+        let mut rows = vec![vec![0.0; attributes.len()]; 1 + 2 * COMPOSITORS.len() + EDITS.len()];
         for seed in seeds.clone() {
             let scene = Scene::from_seed(seed);
             let frame = Frame::new(&scene, width as usize, height as usize);
@@ -69,6 +78,17 @@ pub fn run(seeds: Range<u64>, attributes: Vec<Attribute>, sizes: &[(u32, u32)]) 
                         row += 1;
                     }
                 }
+                for (_, compositor) in EDITS {
+                    let mut recipe = Recipe::of(attribute.name(), 1.0);
+                    recipe.compositor = compositor;
+                    let request = engine.read(&view(&source.rgb, width, height), None, &recipe);
+                    let edit = engine.run(&request.unwrap(), &Control::default()).unwrap();
+                    let mut made = source.clone();
+                    let mut layer = view_mut(&mut made.rgb, width, height);
+                    edit.render_in_place(&mut layer, None).unwrap();
+                    rows[row][a] += score(&made) / count;
+                    row += 1;
+                }
             }
             eprint!(
                 "\r{width}×{height}: scene {} of {count} ",
@@ -88,6 +108,7 @@ fn print(attributes: &[Attribute], rows: &[Vec<f64>], (width, height): (u32, u32
     let names = ["oracle", "VAE"].into_iter();
     let names = names.flat_map(|of| COMPOSITORS.map(|(how, _)| format!("{of}: {how}")));
     let names = std::iter::once("unedited".to_owned()).chain(names);
+    let names = names.chain(EDITS.map(|(name, _)| name.to_owned()));
     for (name, row) in names.zip(rows) {
         print!("{name:20}");
         row.iter().for_each(|v| print!("{v:9.1}"));

@@ -38,7 +38,7 @@ struct Options {
 #[derive(Subcommand)]
 enum What {
     /// dB against full-size truth, inside the attribute's mask, of each compositor on the true edit at
-    /// the model's size (the oracle), as it is and through the autoencoder.
+    /// the model's size (the oracle), as it is and through the autoencoder, and on the engine's edit.
     Compositors {
         /// Scenes, FIRST..LAST without the last.
         #[arg(long, default_value = "1000000..1000004", value_parser = seeds)]
