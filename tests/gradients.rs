@@ -9,7 +9,7 @@ use safetensors::SafeTensors;
 use semblance::Code;
 use semblance::job::Cancel;
 use semblance::model::Pipeline;
-use semblance::model::unet::Prediction;
+use semblance::model::unet::{KeyValue, Prediction, TextKeys};
 use semblance::nn::candle::Candle;
 use semblance::nn::derivatives::Derivatives;
 use semblance::nn::dual::Dual;
@@ -453,6 +453,46 @@ fn what_is_not_watched_costs_nothing_and_what_moves_nothing_has_no_gradient() {
     let g = g.unwrap();
     assert!(ops.numbers_nchw(&g[0]).unwrap() == both);
     assert!(ops.numbers(&g[1]).unwrap().iter().all(|x| *x == 0.0));
+}
+
+#[test]
+fn keys_and_values_of_a_text_may_be_watched_themselves() {
+    let ops = Native::new(Cpu::new(CpuPath::Portable).unwrap());
+    for case in Case::all(&ops) {
+        let net = case.pipeline.unet_network();
+        let dual = Dual::new(&ops);
+        let c = dual.moving(case.tokens("c"), case.tokens("dc")).unwrap();
+        let moving = net.text_keys(&dual, &c).unwrap().0;
+        let tape = Tape::new(&ops, Memory::Checkpoints);
+        let x = tape.constant(case.map("x"));
+        let watched: Vec<_> = (moving.iter())
+            .map(|kv| KeyValue {
+                key: tape.watch(kv.key.value.clone()).unwrap(),
+                value: tape.watch(kv.value.value.clone()).unwrap(),
+            })
+            .collect();
+        let text = TextKeys(watched);
+        let y = net.forward(&tape, &x, &case.times, &text, &Cancel::new());
+        let y = y.unwrap();
+        let (out, middle) = (case.map("g.out"), case.map("g.mid"));
+        let results = [(&y.out, &out), (&y.middle, &middle)];
+        let to: Vec<_> = text.0.iter().flat_map(|kv| [&kv.key, &kv.value]).collect();
+        let g = tape.backward(&results, &to, &Cancel::new()).unwrap();
+        let along = moving.iter().flat_map(|kv| [&kv.key, &kv.value]);
+        let pulled: f64 = (g.iter().zip(along))
+            .map(|(g, kv)| {
+                let moved = ops.numbers(kv.tangent.as_ref().unwrap()).unwrap();
+                dot(&ops.numbers(g).unwrap(), &moved)
+            })
+            .sum();
+        let (gc, dc) = (case.get("c.g").1, case.get("dc").1);
+        let apart = (pulled - dot(&gc, &dc)).abs();
+        assert!(
+            apart <= 1e-4 * norm(&gc) * norm(&dc),
+            "{}: {apart}",
+            case.name
+        );
+    }
 }
 
 #[test]

@@ -8,7 +8,8 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::block::{Attend, KeyValue, Resnet, Transformer, Upsample, next_block};
+pub use super::block::KeyValue;
+use super::block::{Attend, Resnet, Transformer, Upsample, next_block};
 use super::build::{Builder, Kind};
 use crate::error::{Code, Error, Result};
 use crate::job::Cancel;
