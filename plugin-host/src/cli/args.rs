@@ -104,6 +104,7 @@ Example:
 Examples:
   semblance install gimp
   semblance install gimp --user-dir ~/.config/GIMP/3.0
+  semblance install gimp --user-dir ~/.config/GIMP/2.10
   semblance install gimp --uninstall
   semblance install krita")]
     Install(Install),
@@ -378,7 +379,7 @@ pub struct Serve {
 /// An editor that has a plug-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Editor {
-    /// GIMP 3.
+    /// GIMP 3, and 2.10, whose plug-in is compiled on this machine.
     Gimp,
     /// Krita 5.
     Krita,

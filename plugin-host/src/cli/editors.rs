@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::args::Editor;
+use super::gimp2;
 use crate::failure::Failure;
 
 /// A path in the editor's folder and the text that belongs there.
@@ -142,8 +143,8 @@ impl Editor {
     /// That no folder was found, and what to do.
     pub(super) fn missing(self) -> Failure {
         match self {
-            Editor::Gimp => Failure::usage("no folder of a GIMP 3 was found").hint(
-                "start GIMP 3 once, or name its folder (Edit ▸ Preferences ▸ Folders): \
+            Editor::Gimp => Failure::usage("no folder of a GIMP 3 or 2.10 was found").hint(
+                "start GIMP once, or name its folder (Edit ▸ Preferences ▸ Folders): \
                  semblance install gimp --user-dir ~/.config/GIMP/3.0",
             ),
             Editor::Krita => Failure::usage("no folder of a Krita was found").hint(
@@ -182,14 +183,25 @@ impl Place {
 
     /// Whether the plug-in is there.
     pub(super) fn has_it(&self) -> bool {
-        let main = self.editor.files().first();
-        main.is_some_and(|(name, _)| self.folder.join(name).is_file())
+        let main = if self.is_gimp2() {
+            Some(gimp2::MAIN)
+        } else {
+            self.editor.files().first().map(|(name, _)| *name)
+        };
+        main.is_some_and(|name| self.folder.join(name).is_file())
     }
 
-    /// Whether this version has a plug-in.
+    /// Whether it is a GIMP 2.10's.
+    pub(super) fn is_gimp2(&self) -> bool {
+        self.editor == Editor::Gimp && gimp2::serves(&self.folder)
+    }
+
+    /// Whether this version has a plug-in. What is compiled here does not run inside a package's own system.
     pub(super) fn supported(&self) -> bool {
         let name = self.folder.file_name().unwrap_or_default();
-        self.editor != Editor::Gimp || name.to_string_lossy().starts_with("3.")
+        self.editor != Editor::Gimp
+            || name.to_string_lossy().starts_with("3.")
+            || (self.is_gimp2() && self.packing.is_empty())
     }
 
     /// In a few words, for `doctor`.
@@ -207,7 +219,7 @@ impl Place {
             (true, ..) => "has Semblance",
             (false, true, Editor::Gimp) => "without Semblance: semblance install gimp",
             (false, true, Editor::Krita) => "without Semblance: semblance install krita",
-            (false, false, _) => "not served: GIMP 3 is needed",
+            (false, false, _) => "not served: GIMP 3 is, and GIMP 2.10 outside Flatpak and Snap",
         };
         format!("{name}{packing}: {has}")
     }
@@ -286,9 +298,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folders_of_versions_are_found_and_only_gimp_3_is_served() {
+    fn folders_of_versions_are_found_and_told_whether_they_are_served() {
         let root = tempfile::tempdir().unwrap();
-        for name in ["3.0", "2.10", "notes"] {
+        for name in ["3.0", "2.10", "2.8", "notes"] {
             std::fs::create_dir(root.path().join(name)).unwrap();
         }
         let found = versions(root.path(), "Snap");
@@ -296,9 +308,15 @@ mod tests {
         assert_eq!(
             told,
             [
-                "GIMP 2.10 (Snap): not served: GIMP 3 is needed",
+                "GIMP 2.10 (Snap): not served: GIMP 3 is, and GIMP 2.10 outside Flatpak and Snap",
+                "GIMP 2.8 (Snap): not served: GIMP 3 is, and GIMP 2.10 outside Flatpak and Snap",
                 "GIMP 3.0 (Snap): without Semblance: semblance install gimp",
             ]
+        );
+        let old = versions(root.path(), "").swap_remove(0);
+        assert_eq!(
+            old.told(),
+            "GIMP 2.10: without Semblance: semblance install gimp"
         );
     }
 

@@ -2,11 +2,11 @@
 //!
 //! For: the editors of one user, several side by side. Not for: installing editors, or this program.
 //! The library is copied beside the plug-in's files, so that neither a moved build folder nor a
-//! sandbox (Flatpak, Snap) separates the two.
+//! sandbox (Flatpak, Snap) separates the two. GIMP 2.10's plug-in is a program, which [`gimp2`] compiles.
 
 use super::args::Install;
 use super::editors::{self, Place};
-use super::say;
+use super::{gimp2, say};
 use crate::document::atomic;
 use crate::failure::{Failure, Result};
 use crate::library::{Library, file_name};
@@ -26,10 +26,17 @@ pub(super) fn run(args: &Install) -> Result<()> {
         return Err(editor.missing());
     }
     for place in &places {
-        if args.uninstall {
-            remove(place)?;
+        let done = if args.uninstall {
+            remove(place)
         } else {
-            put(place)?;
+            put(place)
+        };
+        match done {
+            // The folder of an old GIMP, which many keep beside that of a GIMP 3, must not spoil all.
+            Err(failure) if place.is_gimp2() && places.len() > 1 => {
+                say(&format!("left out {}: {failure}", place.folder.display()));
+            }
+            done => done?,
         }
     }
     if !args.uninstall {
@@ -39,18 +46,26 @@ pub(super) fn run(args: &Install) -> Result<()> {
 }
 
 fn put(place: &Place) -> Result<()> {
-    let files = place.editor.files();
     // Loaded, so that a damaged library is told now and not in the editor.
     let library = Library::find()?;
     let bytes = std::fs::read(library.path())
         .map_err(|error| Failure::unreadable(library.path(), &error))?;
+    let files: Vec<(&str, Vec<u8>)> = if place.is_gimp2() {
+        say("compiling the plug-in of GIMP 2.10");
+        vec![(gimp2::MAIN, gimp2::compile()?)]
+    } else {
+        let files = place.editor.files().iter();
+        files
+            .map(|(name, text)| (*name, text.as_bytes().to_owned()))
+            .collect()
+    };
     // Last the file by which the editor finds the plug-in: half of one is none.
     atomic::write(&place.home().join(file_name()), &bytes, super::stopped)?;
-    for (name, text) in files.iter().rev() {
+    for (name, contents) in files.iter().rev() {
         let path = place.folder.join(name);
-        atomic::write(&path, text.as_bytes(), super::stopped)?;
+        atomic::write(&path, contents, super::stopped)?;
         #[cfg(unix)]
-        if text.starts_with("#!") {
+        if place.is_gimp2() || contents.starts_with(b"#!") {
             use std::os::unix::fs::PermissionsExt;
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
                 .map_err(|error| Failure::unwritable(&path, &error))?;
@@ -81,7 +96,8 @@ fn remove(place: &Place) -> Result<()> {
     }
     let ours = place.editor.files().iter();
     let ours = ours.map(|(name, _)| place.folder.join(name));
-    for path in ours.chain([home.join(file_name())]) {
+    let built = [place.folder.join(gimp2::MAIN), home.join(file_name())];
+    for path in ours.chain(built) {
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Failure::unwritable(&path, &error));

@@ -6,6 +6,7 @@ mod args;
 mod edit;
 mod editors;
 mod explain;
+mod gimp2;
 mod info;
 mod install;
 mod mask;
