@@ -112,12 +112,31 @@ fn every_editor_of_the_user_is_found_installed_to_and_told_of() {
     assert_eq!(
         facts["editors"],
         serde_json::json!([
-            "GIMP 2.10: not served: GIMP 3 is needed",
+            "GIMP 2.10: without Semblance: semblance install gimp",
             "GIMP 3.0: without Semblance: semblance install gimp",
             "Krita: has Semblance",
             "Krita (Flatpak): has Semblance",
         ])
     );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_gimp_2_10_without_a_compiler_is_told_what_to_install_and_spoils_no_gimp_3() {
+    let home = tempfile::tempdir().unwrap();
+    let old = home.path().join(".config/GIMP/2.10");
+    std::fs::create_dir_all(&old).unwrap();
+    let alone = at_home(home.path(), &["install", "gimp"]);
+    assert_eq!(code(&alone), 2);
+    let text = stderr(&alone);
+    assert!(text.contains("libgimp2.0-dev"), "{text}");
+    assert!(!old.join("plug-ins").exists());
+    std::fs::create_dir_all(home.path().join(".config/GIMP/3.0")).unwrap();
+    let both = at_home(home.path(), &["install", "gimp"]);
+    succeeded(&both);
+    let text = stdout(&both);
+    assert!(text.contains("left out"), "{text}");
+    assert!(text.contains("3.0/plug-ins/semblance-edit"), "{text}");
 }
 
 #[test]

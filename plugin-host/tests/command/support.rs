@@ -31,7 +31,8 @@ pub fn semblance(folder: &Path, line: &[&str]) -> Output {
         .unwrap()
 }
 
-/// Runs the command with the built library as a user whose home is `home`.
+/// Runs the command with the built library as a user whose home is `home` and whose machine has no
+/// pkg-config, and so no headers of GIMP 2.10.
 pub fn at_home(home: &Path, line: &[&str]) -> Output {
     let mut command = with_library();
     for name in [
@@ -45,6 +46,7 @@ pub fn at_home(home: &Path, line: &[&str]) -> Output {
     command
         .current_dir(home)
         .env("HOME", home)
+        .env("PKG_CONFIG", "no-such-pkg-config")
         .args(line)
         .output()
         .unwrap()
