@@ -289,6 +289,11 @@ def kinds():
     new, error = edit(image, [group], attributes="night=1")
     check(f"a group gives a layer {error or ''}", new is not None and not new.is_group())
 
+    layer.set_lock_content(True)
+    new, error = edit(image, [layer], attributes="night=1")
+    check(f"a layer whose pixels are locked is edited too {error or ''}", new is not None)
+    layer.set_lock_content(False)
+
     before = len(image.get_layers())
     new, error = edit(image, [layer], attributes="sunst=1")
     check("a misspelt attribute is refused with the library's hint",

@@ -237,6 +237,7 @@ def _layer(source, data):
         new = Gimp.Layer.new(image, "", source.width, source.height, source.kind(),
                              layer.get_opacity(), layer.get_mode())
         new.set_offsets(source.x, source.y)
+    new.set_lock_content(False)  # GIMP ends a plug-in that writes into a locked layer
     buffer = new.get_buffer()
     if source.icc is not None:
         _write_raw(buffer, source, data)
