@@ -35,9 +35,9 @@ class Call(torch.nn.Module):
 
 def mini():
     """{measure: (module, inputs)} of the embedded model, named as benches/networks.rs names them."""
-    unet = UNet2DConditionModel.from_pretrained(f"{MINI}/unet", torch_dtype=torch.float32)
-    vae = AutoencoderKL.from_pretrained(f"{MINI}/vae", torch_dtype=torch.float32)
-    text = CLIPTextModelWithProjection.from_pretrained(f"{MINI}/text_encoder", torch_dtype=torch.float32)
+    unet = UNet2DConditionModel.from_pretrained(f"{MINI}/unet").float()
+    vae = AutoencoderKL.from_pretrained(f"{MINI}/vae").float()
+    text = CLIPTextModelWithProjection.from_pretrained(f"{MINI}/text_encoder").float()
     predict = Call(unet, lambda m, x, t, c: m(x, t, c).sample)
     words = lambda n: torch.randn(n, TOKENS, unet.config.cross_attention_dim)
     side = unet.config.sample_size
@@ -105,7 +105,7 @@ def main():
     for name in ("torch f32", "torch bf16", "openvino f32", "openvino bf16"):
         figures[name] = {}
     for measure, (module, inputs) in cases.items():
-        module.eval()
+        module.float().eval()  # measures share networks, and the last left them in bf16
         model = ov.convert_model(module, example_input=tuple(inputs))
         for precision in ("f32", "bf16"):
             figures[f"openvino {precision}"][measure] = openvino_seconds(model, inputs, precision)
