@@ -142,6 +142,13 @@ fn a_webp_with_a_quality_is_smaller_and_near_and_keeps_all_else() {
                 (0..channels).map(move |c| (120.0 + waves + 20.0 * c as f64) as u8)
             })
             .collect();
+        if order.has_alpha() {
+            // A clear corner, whose colour is to be kept.
+            let pixels = before.pixels.bytes.chunks_exact_mut(channels);
+            pixels
+                .take(20 * 96)
+                .for_each(|pixel| pixel[channels - 1] = 0);
+        }
         before.metadata.exif = Some(exif(1));
         before.set_recipe(&json!({"semblance": 1, "seed": 5}));
         let lossless = encode(&before, Kind::Webp);

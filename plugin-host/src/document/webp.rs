@@ -9,7 +9,7 @@ use image_webp::{ColorType, WebPEncoder};
 use img_parts::riff::{RiffChunk, RiffContent};
 use img_parts::webp::{CHUNK_VP8X, CHUNK_XMP, WebP};
 use img_parts::{Bytes, ImageEXIF, ImageICC};
-use webp::{Encoder, PixelLayout, WebPEncodingError};
+use webp::{Encoder, PixelLayout, WebPConfig, WebPEncodingError};
 
 /// Pixels a side that a WebP holds.
 const LIMIT: u32 = 16_383;
@@ -96,8 +96,12 @@ fn lossy(
             (Cow::Owned(rgba), PixelLayout::Rgba)
         }
     };
+    let mut config = WebPConfig::new().map_err(|()| "libwebp has no defaults".to_owned())?;
+    config.quality = f32::from(quality.clamp(1, 100));
+    // Colour under alpha 0 is kept as well as any other.
+    config.exact = 1;
     let coded = Encoder::new(&samples, layout, pixels.width, pixels.height)
-        .encode_simple(false, f32::from(quality.clamp(1, 100)))
+        .encode_advanced(&config)
         .map_err(|error| match error {
             WebPEncodingError::VP8_ENC_ERROR_OUT_OF_MEMORY => "no memory is left".to_owned(),
             WebPEncodingError::VP8_ENC_ERROR_PARTITION0_OVERFLOW
