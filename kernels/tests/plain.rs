@@ -2,33 +2,11 @@
 //! over odd shapes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod support;
+
 use proptest::prelude::*;
 use semblance_kernels::*;
-
-/// Every path; those that this CPU lacks are named.
-fn paths() -> Vec<Cpu> {
-    CpuPath::ALL
-        .into_iter()
-        .filter_map(|path| match Cpu::new(path) {
-            Ok(cpu) => Some(cpu),
-            Err(_) => {
-                println!("skipped: no {path} here");
-                None
-            }
-        })
-        .collect()
-}
-
-/// Numbers in −1..1 that look random, the same every time.
-fn noise(count: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
-    (0..count)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
-}
+use support::{close, noise, paths};
 
 /// Largest error of a product of `terms` numbers in −1..1: rounding of operands and of sums.
 fn allowed(cpu: Cpu, terms: usize) -> f64 {
@@ -36,18 +14,6 @@ fn allowed(cpu: Cpu, terms: usize) -> f64 {
     match cpu.precision() {
         Precision::F32 => 1e-6 * (4.0 + root),
         Precision::Bf16 => 6e-3 * (1.0 + root),
-    }
-}
-
-fn close(cpu: Cpu, what: &str, found: &[f32], want: &[f64], allowed: f64) {
-    assert_eq!(found.len(), want.len());
-    for (i, (a, b)) in found.iter().zip(want).enumerate() {
-        let error = (f64::from(*a) - b).abs();
-        assert!(
-            error <= allowed * (1.0 + b.abs()),
-            "{what} on {}: {i}: {a} is not {b}",
-            cpu.path()
-        );
     }
 }
 
