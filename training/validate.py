@@ -54,7 +54,7 @@ class Editor:
         return x
 
 
-def change(full, recon, edit, r=24, eps=1e-5, rest=0.1):
+def change(full, recon, edit, r=16, eps=1e-4, rest=0.2):
     """The compositor of the attributes' [composite]: the local map of edit - recon over recon, and a share of what it leaves."""
     x, I, p = (full + 1) / 2, (recon + 1) / 2, (edit - recon) / 2
     f = local_map(I, p, r, eps)
@@ -115,7 +115,7 @@ def main():
         if m.any():
             y[m] = f(x[src][m])
     table["LUT"] = mean(psnr(y, truth))
-    for steps, stars in ((6, (0.8,)), (20, (0.6,) if a.quick else (0.0, 0.15, 0.3, 0.45, 0.6))):
+    for steps, stars in ((10, (0.9,)), (20, (0.6,) if a.quick else (0.0, 0.15, 0.3, 0.45, 0.6))):
         inv = ed.invert(z, c0, steps)
         for ts in stars:
             with torch.no_grad():
