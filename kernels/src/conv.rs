@@ -339,6 +339,10 @@ impl Rows for Windows<'_> {
         }
     }
 
+    fn even(&self) -> bool {
+        self.conv.gathers
+    }
+
     #[inline(always)]
     fn find(
         &self,

@@ -1,12 +1,15 @@
 //! Which instructions this machine has, and which path was asked for.
 //!
 //! For: choosing a path once, from the CPU and a recorded wish, never by timing, so that a recipe
-//! gives the same bytes tomorrow. Not for: asking the kernel's leave to use AMX tiles; that is
-//! process-wide and the engine's to decide. [`CpuPath::Amx`] says that CPU and kernel could.
+//! gives the same bytes tomorrow. Not for: asking the operating system's leave to use AMX tiles, which
+//! lasts for the process: [`crate::Cpu::new`] does for who asks for [`CpuPath::Amx`], and nobody else.
 
 use std::fmt;
 
-/// The environment variable that asks for a path: a name of [`CpuPath::name`], or `auto`.
+use crate::amx::Refusal;
+
+/// The environment variable that asks for a path: a name of [`CpuPath::name`], or `auto`; or several,
+/// with commas between them, of which the first that can be taken is (`amx,avx512bf16,auto`).
 pub const VARIABLE: &str = "SEMBLANCE_CPU";
 
 /// A set of instructions that kernels are written for; each includes those before it.
@@ -30,6 +33,8 @@ pub enum CpuPath {
 pub struct CpuError {
     asked: String,
     best: CpuPath,
+    /// The CPU has what was asked for; the operating system keeps it.
+    refused: Option<Refusal>,
 }
 
 impl CpuPath {
@@ -58,56 +63,68 @@ impl CpuPath {
         best()
     }
 
-    /// The strongest path that kernels are written for and this CPU can take.
-    pub fn usable() -> CpuPath {
-        best().min(NEWEST)
-    }
-
     /// The path to take where nobody asks for one: exact f32 on the widest vectors.
     ///
     /// bf16 operands round, so they are taken only when asked for. What they are worth, as measured
     /// (`cargo bench -p semblance-kernels`; a 3 × 3 convolution of 64 × 64, 320 → 320 channels, in
     /// GFLOP/s of one core at 3.6 GHz or so, limit in brackets, November 2026):
     ///
-    /// | CPU | avx2 | avx512 | avx512bf16 |
-    /// |---|---|---|---|
-    /// | AMD Zen 4 (family 25, model 17) | 101 (116) | 105 (116) | 210 (232) |
-    /// | Intel with AMX | not measured | (195) | (100): slower than f32, never take it |
+    /// | CPU | avx2 | avx512 | avx512bf16 | amx |
+    /// |---|---|---|---|---|
+    /// | AMD Zen 4 (family 25, model 17) | 101 (116) | 105 (116) | 210 (232) | has none |
+    /// | Intel with AMX | not measured | (195) | (100): slower than f32, never take it | not measured (2900) |
+    ///
+    /// Nobody has run our tiles on a CPU that has them, so they too wait to be asked for, until a
+    /// figure stands here.
     pub fn recommended() -> CpuPath {
         best().min(CpuPath::Avx512)
     }
 
-    /// The path to take: [`CpuPath::recommended`], or what [`VARIABLE`] asks for.
-    ///
-    /// Errors when the variable holds no path's name, one that this CPU lacks, or one that no
-    /// kernel is written for.
-    pub fn detect() -> Result<CpuPath, CpuError> {
-        match std::env::var_os(VARIABLE) {
-            None => Ok(CpuPath::recommended()),
-            Some(asked) => choose(&asked.to_string_lossy(), CpuPath::usable()),
-        }
-    }
-
-    /// Itself, where kernels can take it on this CPU.
+    /// Itself, where this CPU and its operating system have it.
     pub fn check(self) -> Result<CpuPath, CpuError> {
-        choose(self.name(), CpuPath::usable())
+        choose(self.name(), best()).map(|_| self)
     }
 }
 
-/// The strongest path that kernels are written for.
-const NEWEST: CpuPath = CpuPath::Avx512Bf16;
-
-fn choose(asked: &str, best: CpuPath) -> Result<CpuPath, CpuError> {
-    if asked.is_empty() || asked == "auto" {
-        return Ok(best.min(CpuPath::recommended()));
+impl CpuError {
+    /// `path`, which this CPU has, was refused.
+    pub(crate) fn refused(path: CpuPath, refusal: Refusal) -> CpuError {
+        CpuError {
+            asked: path.name().to_owned(),
+            best: CpuPath::Avx512Bf16,
+            refused: Some(refusal),
+        }
     }
-    CpuPath::ALL
-        .into_iter()
-        .find(|path| path.name() == asked && *path <= best)
-        .ok_or_else(|| CpuError {
+}
+
+/// The paths that [`VARIABLE`] asks for and this CPU has, the most wished for first; the recommended
+/// one where it is not set.
+///
+/// Errors when the variable holds something else than paths, or none that this CPU has.
+pub(crate) fn wished() -> Result<Vec<CpuPath>, CpuError> {
+    match std::env::var_os(VARIABLE) {
+        None => Ok(vec![CpuPath::recommended()]),
+        Some(asked) => choose(&asked.to_string_lossy(), best()),
+    }
+}
+
+/// The paths that `asked` names and a CPU with `best` has, at least one.
+fn choose(asked: &str, best: CpuPath) -> Result<Vec<CpuPath>, CpuError> {
+    let named = |name: &str| match name {
+        "" | "auto" => Some(best.min(CpuPath::recommended())),
+        _ => CpuPath::ALL.into_iter().find(|path| path.name() == name),
+    };
+    let names = asked.split(',').map(|name| named(name.trim()));
+    let paths = names.collect::<Option<Vec<_>>>().unwrap_or_default();
+    let paths: Vec<_> = paths.into_iter().filter(|path| *path <= best).collect();
+    match paths.is_empty() {
+        false => Ok(paths),
+        true => Err(CpuError {
             asked: asked.chars().take(40).collect(),
             best,
-        })
+            refused: None,
+        }),
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -164,13 +181,16 @@ impl fmt::Display for CpuError {
             .filter(|p| **p <= self.best)
             .map(|p| p.name())
             .collect();
-        write!(
-            f,
-            "{VARIABLE} = {}: this CPU can take {} (unset it for {})",
-            self.asked.escape_debug(),
-            names.join(", "),
-            self.best.min(CpuPath::Avx512),
-        )
+        write!(f, "{VARIABLE} = {}: ", self.asked.escape_debug())?;
+        match self.refused {
+            None => write!(f, "this CPU can take {}", names.join(", ")),
+            Some(refusal) => write!(
+                f,
+                "this CPU has it, but {refusal}; take {}",
+                names.join(", ")
+            ),
+        }?;
+        write!(f, " (unset it for {})", self.best.min(CpuPath::Avx512))
     }
 }
 
@@ -191,19 +211,39 @@ mod tests {
     #[test]
     fn a_weaker_path_may_be_asked_for_by_name() {
         for path in CpuPath::ALL {
-            assert_eq!(choose(path.name(), CpuPath::Amx), Ok(path));
+            assert_eq!(choose(path.name(), CpuPath::Amx), Ok(vec![path]));
         }
+        for nothing in ["auto", "", " "] {
+            let recommended = vec![CpuPath::recommended()];
+            assert_eq!(choose(nothing, CpuPath::best()), Ok(recommended));
+        }
+    }
+
+    #[test]
+    fn of_several_paths_those_that_the_cpu_has_are_left_in_order() {
+        use CpuPath::{Avx2, Avx512Bf16, Portable};
+        let asked = "amx, avx512bf16,avx2,portable";
         assert_eq!(
-            choose("auto", CpuPath::usable()),
-            Ok(CpuPath::recommended())
+            choose(asked, Avx512Bf16),
+            Ok(vec![Avx512Bf16, Avx2, Portable])
+        );
+        let error = choose("amx,avx512", Avx2).map_err(|e| e.to_string());
+        assert!(error.is_err_and(|e| e.starts_with("SEMBLANCE_CPU = amx,avx512: this CPU can")));
+        // A typing error is one on every CPU.
+        assert!(choose("avx2,sse9", Avx512Bf16).is_err());
+    }
+
+    #[test]
+    fn tiles_are_never_taken_unless_asked_for() {
+        assert!(CpuPath::recommended() < CpuPath::Avx512Bf16);
+        assert_eq!(
+            choose("auto", CpuPath::Amx),
+            choose("auto", CpuPath::best())
         );
     }
 
     #[test]
     fn the_best_path_is_one_that_may_be_chosen() {
-        assert_eq!(
-            choose(CpuPath::best().name(), CpuPath::best()),
-            Ok(CpuPath::best())
-        );
+        assert_eq!(CpuPath::best().check(), Ok(CpuPath::best()));
     }
 }

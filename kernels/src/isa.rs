@@ -2,35 +2,80 @@
 //!
 //! For: [`Cpu`], the proof that a path can be taken here, and [`Task`], work that is compiled once a
 //! path. Plain loops inside a task are vectorised by the compiler for that path; only the tile of a
-//! matrix product ([`Micro`]) is spelled out. Not for: choosing the path ([`CpuPath::detect`]).
+//! matrix product ([`Micro`]) is spelled out. Not for: which paths there are ([`crate::cpu`]), or the
+//! tiles of AMX ([`crate::amx`]).
 
-use crate::cpu::{CpuError, CpuPath};
+use std::fmt;
+
+use crate::amx;
+use crate::cpu::{self, CpuError, CpuPath};
 
 /// A path that this CPU has: what every kernel asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Cpu(CpuPath);
+pub struct Cpu {
+    path: CpuPath,
+    /// The path of all but AMX's tiles: another one only where those are emulated.
+    vectors: CpuPath,
+}
 
 impl Cpu {
-    /// The path `path`; errors when this CPU lacks it or no kernel is written for it.
+    /// The path `path`. [`CpuPath::Amx`] asks the operating system for the tile registers, once for
+    /// the process and to its end: no other function does, and no other path needs them.
+    ///
+    /// Errors when this CPU lacks the path, or the operating system refuses.
     pub fn new(path: CpuPath) -> Result<Cpu, CpuError> {
-        path.check().map(Cpu)
+        path.check()?;
+        if path == CpuPath::Amx {
+            amx::ask().map_err(|refusal| CpuError::refused(path, refusal))?;
+        }
+        Ok(Cpu {
+            path,
+            vectors: path,
+        })
     }
 
-    /// The recommended path of this CPU, or what the environment asks for ([`crate::cpu::VARIABLE`]).
+    /// The first of `paths` that can be taken: what is wished for, and what to fall back to. The
+    /// recommended path where `paths` has none.
+    ///
+    /// Errors, as [`Cpu::new`] for the first of them, when none can be taken.
+    pub fn first(paths: &[CpuPath]) -> Result<Cpu, CpuError> {
+        let mut failed = None;
+        for path in paths {
+            match Cpu::new(*path) {
+                Ok(cpu) => return Ok(cpu),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or_else(|| Cpu::new(CpuPath::recommended()), Err)
+    }
+
+    /// The recommended path of this CPU, or the first of those that the environment asks for
+    /// ([`crate::cpu::VARIABLE`]).
+    ///
+    /// Errors when the variable names something else than paths, or none that can be taken.
     pub fn detect() -> Result<Cpu, CpuError> {
-        CpuPath::detect().map(Cpu)
+        Cpu::first(&cpu::wished()?)
+    }
+
+    /// [`CpuPath::Amx`] with its tile instructions in software, on any CPU: what tests take where there
+    /// is no AMX. Some thousand times slower than tiles.
+    pub fn emulated_amx() -> Cpu {
+        Cpu {
+            path: CpuPath::Amx,
+            vectors: CpuPath::recommended(),
+        }
     }
 
     /// The path.
     pub fn path(self) -> CpuPath {
-        self.0
+        self.path
     }
 
     /// Runs `task` with f32 operands.
     pub(crate) fn run<T: Task>(self, task: T) -> T::Out {
-        match self.0 {
+        match self.vectors {
             #[cfg(target_arch = "x86_64")]
-            CpuPath::Avx512 | CpuPath::Avx512Bf16 => {
+            CpuPath::Avx512 | CpuPath::Avx512Bf16 | CpuPath::Amx => {
                 // SAFETY: `Cpu` is made only of a path that this CPU has.
                 unsafe { x86::with_avx512(task) }
             }
@@ -43,22 +88,28 @@ impl Cpu {
         }
     }
 
-    /// Runs `task` with operands of the given precision; bf16 exists on [`CpuPath::Avx512Bf16`].
+    /// Runs `task` with operands of the given precision; bf16 exists where [`Cpu::precision`] is it.
     pub(crate) fn run_at<T: Task>(self, precision: Precision, task: T) -> T::Out {
-        match (self.0, precision) {
+        match (self.path, self.vectors, precision) {
             #[cfg(target_arch = "x86_64")]
-            (CpuPath::Avx512Bf16, Precision::Bf16) => {
+            (CpuPath::Avx512Bf16, _, Precision::Bf16) => {
                 // SAFETY: `Cpu` is made only of a path that this CPU has.
                 unsafe { x86::with_bf16(task) }
             }
+            #[cfg(target_arch = "x86_64")]
+            (CpuPath::Amx, CpuPath::Amx, Precision::Bf16) => {
+                // SAFETY: as above, and of this one only after leave was given.
+                unsafe { x86::with_amx(task) }
+            }
+            (CpuPath::Amx, _, Precision::Bf16) => task.run::<amx::Tiles<amx::Emulated>>(),
             _ => self.run(task),
         }
     }
 
     /// The precision of the operands of matrix products on this path; sums are f32 everywhere.
     pub fn precision(self) -> Precision {
-        match self.0 {
-            CpuPath::Avx512Bf16 => Precision::Bf16,
+        match self.path {
+            CpuPath::Avx512Bf16 | CpuPath::Amx => Precision::Bf16,
             _ => Precision::F32,
         }
     }
@@ -74,10 +125,20 @@ impl Cpu {
                     lanes: M::LANES,
                     rows: M::ROWS,
                     step: M::STEP,
+                    even: M::EVEN,
                 }
             }
         }
         self.run_at(precision, Ask)
+    }
+}
+
+impl fmt::Display for Cpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.path == self.vectors {
+            true => self.path.fmt(f),
+            false => write!(f, "{} in software", self.path),
+        }
     }
 }
 
@@ -105,6 +166,7 @@ pub(crate) struct Geometry {
     pub lanes: usize,
     pub rows: usize,
     pub step: usize,
+    pub even: bool,
 }
 
 /// Work that is compiled once for each path. `run` must be `#[inline(always)]`, and so must what it
@@ -141,35 +203,45 @@ pub(crate) trait Micro {
     const ROWS: usize;
     /// Numbers of an input row taken at once.
     const STEP: usize;
+    /// Whether the rows of a tile must lie at equal distances, in groups of 16 of a tap, and all tiles
+    /// but the last have [`Micro::ROWS`].
+    const EVEN: bool;
+
+    /// What a thread holds from its first tile to its last.
+    type Unit: Default;
 
     /// a · b + c, in one rounding where the path can.
     fn fma(a: f32, b: f32, c: f32) -> f32;
 
-    /// `R` rows by `V` vectors of columns of a product, the inputs added in order.
+    /// `rows` rows (1..=ROWS) by `vectors` (1 or 2) vectors of columns of a product, the inputs added
+    /// in an order that is always the same.
     ///
     /// # Safety
     /// The CPU has the path; every pointer of `t` may be read (`out`: written) as [`Tile`] says.
-    unsafe fn tile<const R: usize, const V: usize>(t: Tile);
+    unsafe fn tile(unit: &mut Self::Unit, rows: usize, vectors: usize, t: Tile);
 }
 
-/// [`Micro::tile`] by numbers known at run time; `rows` in 1..=ROWS, `vectors` 1 or 2.
+/// [`Micro::tile`] for once.
 ///
 /// # Safety
 /// As [`Micro::tile`].
 #[inline(always)]
 pub(crate) unsafe fn tile<M: Micro>(rows: usize, vectors: usize, t: Tile) {
-    macro_rules! by_rows {
-        ($($r:literal)*) => {
-            match (rows, vectors) {
-                // SAFETY: the caller's promise.
-                $( ($r, 1) if $r <= M::ROWS => unsafe { M::tile::<$r, 1>(t) }, )*
-                // SAFETY: the caller's promise.
-                $( ($r, 2) if $r <= M::ROWS => unsafe { M::tile::<$r, 2>(t) }, )*
-                _ => debug_assert!(false, "a tile of {rows} × {vectors}"),
-            }
-        };
-    }
-    by_rows!(1 2 3 4 5 6 7 8 9 10 11 12);
+    // SAFETY: the caller's promise.
+    unsafe { M::tile(&mut M::Unit::default(), rows, vectors, t) };
+}
+
+/// `$tile::<R, V>($t)` by numbers known at run time.
+macro_rules! by_rows {
+    ($tile:ident, $rows:ident, $vectors:ident, $t:ident: $($r:literal)*) => {
+        match ($rows, $vectors) {
+            // SAFETY: the promise of [`Micro::tile`], which alone does this.
+            $( ($r, 1) => unsafe { $tile::<$r, 1>($t) }, )*
+            // SAFETY: as above.
+            $( ($r, 2) => unsafe { $tile::<$r, 2>($t) }, )*
+            _ => debug_assert!(false, "a tile of {} × {}", $rows, $vectors),
+        }
+    };
 }
 
 /// The body of a tile; `$a` loads a vector for one row, `$b` one of the packed columns.
@@ -233,6 +305,9 @@ impl Micro for Portable {
     const LANES: usize = 4;
     const ROWS: usize = 4;
     const STEP: usize = 1;
+    const EVEN: bool = false;
+
+    type Unit = ();
 
     #[inline(always)]
     fn fma(a: f32, b: f32, c: f32) -> f32 {
@@ -243,28 +318,33 @@ impl Micro for Portable {
         }
     }
 
-    unsafe fn tile<const R: usize, const V: usize>(t: Tile) {
-        type Four = [f32; 4];
-        let fma = |a: f32, b: Four, c: Four| -> Four {
-            std::array::from_fn(|i| Self::fma(a, b[i], c[i]))
-        };
-        // SAFETY: the caller's promise, pointer by pointer.
-        unsafe {
-            tile_body!(
-                t,
-                R,
-                V,
-                f32,
-                4,
-                1,
-                [0.0_f32; 4],
-                |p: *mut f32| p.cast::<Four>().read_unaligned(),
-                |p: *mut f32, x: Four| p.cast::<Four>().write_unaligned(x),
-                |p: *const f32| p.read(),
-                |p: *const f32| p.cast::<Four>().read_unaligned(),
-                fma
-            );
-        }
+    #[inline(always)]
+    unsafe fn tile(_: &mut (), rows: usize, vectors: usize, t: Tile) {
+        by_rows!(tile4, rows, vectors, t: 1 2 3 4);
+    }
+}
+
+unsafe fn tile4<const R: usize, const V: usize>(t: Tile) {
+    type Four = [f32; 4];
+    let fma = |a: f32, b: Four, c: Four| -> Four {
+        std::array::from_fn(|i| Portable::fma(a, b[i], c[i]))
+    };
+    // SAFETY: the promise of [`Micro::tile`], which alone calls this.
+    unsafe {
+        tile_body!(
+            t,
+            R,
+            V,
+            f32,
+            4,
+            1,
+            [0.0_f32; 4],
+            |p: *mut f32| p.cast::<Four>().read_unaligned(),
+            |p: *mut f32, x: Four| p.cast::<Four>().write_unaligned(x),
+            |p: *const f32| p.read(),
+            |p: *const f32| p.cast::<Four>().read_unaligned(),
+            fma
+        );
     }
 }
 
@@ -273,6 +353,7 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::{Micro, Task, Tile};
+    use crate::amx::{Real, Tiles};
 
     pub struct Avx2;
     pub struct Avx512;
@@ -297,6 +378,13 @@ mod x86 {
     #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
     pub unsafe fn with_bf16<T: Task>(task: T) -> T::Out {
         task.run::<Bf16>()
+    }
+
+    /// # Safety
+    /// As [`with_bf16`], and it has AMX-BF16, which the operating system lets this process use.
+    #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+    pub unsafe fn with_amx<T: Task>(task: T) -> T::Out {
+        task.run::<Tiles<Real>>()
     }
 
     #[target_feature(enable = "avx2,fma")]
@@ -367,11 +455,14 @@ mod x86 {
     }
 
     macro_rules! micro {
-        ($name:ident, $lanes:literal, $rows:literal, $step:literal, $tile:ident) => {
+        ($name:ident, $lanes:literal, $rows:literal, $step:literal, $tile:ident: $($r:literal)*) => {
             impl Micro for $name {
                 const LANES: usize = $lanes;
                 const ROWS: usize = $rows;
                 const STEP: usize = $step;
+                const EVEN: bool = false;
+
+                type Unit = ();
 
                 #[inline(always)]
                 fn fma(a: f32, b: f32, c: f32) -> f32 {
@@ -379,15 +470,14 @@ mod x86 {
                 }
 
                 #[inline(always)]
-                unsafe fn tile<const R: usize, const V: usize>(t: Tile) {
-                    // SAFETY: the caller's promise.
-                    unsafe { $tile::<R, V>(t) }
+                unsafe fn tile(_: &mut (), rows: usize, vectors: usize, t: Tile) {
+                    by_rows!($tile, rows, vectors, t: $($r)*);
                 }
             }
         };
     }
 
-    micro!(Avx2, 8, 6, 1, tile256);
-    micro!(Avx512, 16, 12, 1, tile512);
-    micro!(Bf16, 16, 12, 2, tile_bf16);
+    micro!(Avx2, 8, 6, 1, tile256: 1 2 3 4 5 6);
+    micro!(Avx512, 16, 12, 1, tile512: 1 2 3 4 5 6 7 8 9 10 11 12);
+    micro!(Bf16, 16, 12, 2, tile_bf16: 1 2 3 4 5 6 7 8 9 10 11 12);
 }

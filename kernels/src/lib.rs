@@ -11,6 +11,7 @@
 pub mod cpu;
 pub mod fpcontrol;
 
+mod amx;
 mod attention;
 mod attention_derivative;
 mod conv;

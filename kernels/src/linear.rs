@@ -15,6 +15,10 @@ struct Dense {
 unsafe impl Sync for Dense {}
 
 impl Rows for Dense {
+    fn even(&self) -> bool {
+        true
+    }
+
     #[inline(always)]
     fn find(
         &self,

@@ -154,7 +154,8 @@ impl Weights {
     ) -> Result<Weights> {
         let precision = cpu.precision();
         let geometry = cpu.geometry(precision);
-        let (lanes, step) = (geometry.lanes, geometry.step);
+        // A packed place holds one f32, or two bf16.
+        let (lanes, together) = (geometry.lanes, 4 / precision.bytes());
         let (outputs, gated) = (plain.outputs, plain.gated);
         let panels = match gated {
             // A vector of values, then the vector of their gates: always both.
@@ -171,7 +172,7 @@ impl Weights {
             let o = p * lanes + j % lanes;
             (o < half).then_some(if j < lanes { o } else { half + o })
         };
-        let padded = plain.inputs.next_multiple_of(step);
+        let padded = plain.inputs.next_multiple_of(geometry.step);
         let rows = plain.taps * padded;
         // Numbers of f32 that a packed column takes: bf16 is packed two to one.
         let column = rows * precision.bytes() / 4;
@@ -183,7 +184,7 @@ impl Weights {
                 for tap in 0..plain.taps {
                     for i in 0..plain.inputs {
                         let x = (plain.at)(o, tap, i);
-                        let at = (tap * padded + i) / step * width + j;
+                        let at = (tap * padded + i) / together * width + j;
                         let Some(to) = panel.get_mut(at) else {
                             continue;
                         };

@@ -9,8 +9,9 @@
 
 use rayon::prelude::*;
 
+use crate::amx;
 use crate::error::Result;
-use crate::isa::{self, Micro, Precision, Task, Tile};
+use crate::isa::{Micro, Precision, Task, Tile};
 use crate::math::{self, Act};
 use crate::memory::with_scratch;
 use crate::pack::Weights;
@@ -51,6 +52,11 @@ pub(crate) trait Rows: Sync {
     fn scratch(&self, rows: usize) -> usize {
         let _ = rows;
         0
+    }
+
+    /// Whether the pointers that `find` gives for one tap lie at equal distances.
+    fn even(&self) -> bool {
+        false
     }
 
     /// Tells `put(row − first, tap, pointer)` for every row of `first..first + count`, in order.
@@ -110,6 +116,7 @@ pub(crate) fn product(
             output: &output,
             tile_rows: geometry.rows,
             step: geometry.step,
+            even: geometry.even,
             first: c * chunk,
             count: chunk.min(count - c * chunk),
             panels: (s * strip, ((s + 1) * strip).min(w.panels.count)),
@@ -133,6 +140,7 @@ struct Piece<'a, R> {
     output: &'a Output,
     tile_rows: usize,
     step: usize,
+    even: bool,
     first: usize,
     count: usize,
     panels: (usize, usize),
@@ -145,24 +153,35 @@ impl<R: Rows> Piece<'_, R> {
         let sums = self.count * self.w.panels.wide;
         let sums = sums.next_multiple_of(16);
         let (cpu, precision) = (self.w.cpu, self.w.precision);
-        with_scratch(own + sums + pointers, |scratch| {
+        // Copies of rows, in the worst case of all; a multiple of 16 where there are any.
+        let copies = match self.even && !self.rows.even() {
+            true => self.w.taps * self.count * self.w.padded * precision.bytes() / 4,
+            false => 0,
+        };
+        with_scratch(own + sums + copies + pointers, |scratch| {
             let (own, rest) = scratch.split_at_mut(own);
-            let (sums, pointers) = rest.split_at_mut(sums);
+            let (sums, rest) = rest.split_at_mut(sums);
+            let (copies, pointers) = rest.split_at_mut(copies);
             let work = Working {
                 piece: self,
                 own,
                 sums,
+                copies,
                 pointers,
             };
             cpu.run_at(precision, work);
         })
     }
 
-    /// First row and number of rows of tile `i` of `tiles`: as equal as can be.
+    /// First row and number of rows of tile `i` of `tiles`: full ones and a rest where rows must lie
+    /// evenly, else as equal as can be.
     #[inline(always)]
-    fn tile(&self, i: usize, tiles: usize) -> (usize, usize) {
-        let from = i * self.count / tiles;
-        (from, (i + 1) * self.count / tiles - from)
+    fn tile<M: Micro>(&self, i: usize, tiles: usize) -> (usize, usize) {
+        let border = |i: usize| match M::EVEN {
+            true => (i * M::ROWS).min(self.count),
+            false => i * self.count / tiles,
+        };
+        (border(i), border(i + 1) - border(i))
     }
 }
 
@@ -170,6 +189,8 @@ struct Working<'a, R> {
     piece: Piece<'a, R>,
     own: &'a mut [f32],
     sums: &'a mut [f32],
+    /// Room for rows that do not lie evenly.
+    copies: &'a mut [f32],
     /// Room for `taps · rows` pointers, tile by tile, tap by tap.
     pointers: &'a mut [f32],
 }
@@ -185,11 +206,11 @@ impl<R: Rows> Task for Working<'_, R> {
         let tiles = p.count.div_ceil(p.tile_rows);
         let table = self.pointers.as_mut_ptr().cast::<*const u8>();
         // The tile that the last row given was in: rows come in order.
-        let (mut tile, mut from, mut rows) = (0, 0, p.tile(0, tiles).1);
+        let (mut tile, mut from, mut rows) = (0, 0, p.tile::<M>(0, tiles).1);
         let mut put = |row: usize, tap: usize, at: *const u8| {
             while row >= from + rows && tile + 1 < tiles {
                 tile += 1;
-                (from, rows) = p.tile(tile, tiles);
+                (from, rows) = p.tile::<M>(tile, tiles);
             }
             debug_assert!(tap < taps && (from..from + rows).contains(&row));
             // SAFETY: the table has `taps · count` places, and this one is below that: tiles before
@@ -202,6 +223,20 @@ impl<R: Rows> Task for Working<'_, R> {
         let padded = w.padded;
         let steps = padded / p.step;
         let bytes = w.precision.bytes();
+        if M::EVEN && !p.rows.even() {
+            let mut to = self.copies.as_mut_ptr().cast::<u8>();
+            for tile in 0..tiles {
+                let (from, rows) = p.tile::<M>(tile, tiles);
+                // SAFETY: `find` filled the table, whose pointers reach `padded` numbers each; there is
+                // room for as many numbers for every one.
+                to = unsafe {
+                    let at = table.add(taps * from);
+                    let table = std::slice::from_raw_parts_mut(at, taps * rows);
+                    amx::straighten(table, rows, padded * bytes, to)
+                };
+            }
+        }
+        let mut unit = M::Unit::default();
         for panel in p.panels.0..p.panels.1 {
             let width = w.panels.width(panel);
             let vectors = width / M::LANES;
@@ -223,7 +258,7 @@ impl<R: Rows> Task for Working<'_, R> {
                     let count = piece_steps.min(steps - step);
                     let last = tap + now == taps && step + count == steps;
                     for tile in 0..tiles {
-                        let (from, rows) = p.tile(tile, tiles);
+                        let (from, rows) = p.tile::<M>(tile, tiles);
                         let at = if single { 0 } else { from * width };
                         let sums = self.sums.get_mut(at..at + rows * width);
                         let sums = sums.unwrap_or_default();
@@ -241,7 +276,7 @@ impl<R: Rows> Task for Working<'_, R> {
                                 stride: width,
                                 fresh: tap == 0 && step == 0,
                             };
-                            isa::tile::<M>(rows, vectors, t);
+                            M::tile(&mut unit, rows, vectors, t);
                         }
                         if last {
                             p.finish::<M>(panel, from, sums);
@@ -330,10 +365,12 @@ pub(crate) fn rounded<R>(
             let bits = |x: f32| u32::from(crate::pack::to_bf16(x));
             for (from, to) in rows.zip(self.to.chunks_exact_mut(self.padded / 2)) {
                 let (pairs, rest) = from.as_chunks::<2>();
+                let (to, padding) = to.split_at_mut(pairs.len());
                 for (to, [a, b]) in to.iter_mut().zip(pairs) {
                     *to = f32::from_bits(bits(*a) | bits(*b) << 16);
                 }
-                if let (Some(to), [last]) = (to.get_mut(pairs.len()), rest) {
+                padding.fill(0.0);
+                if let (Some(to), [last]) = (padding.first_mut(), rest) {
                     *to = f32::from_bits(bits(*last));
                 }
             }

@@ -3,18 +3,18 @@
 
 use semblance_kernels::{Cpu, CpuPath};
 
-/// Every path; those that this CPU lacks are named.
+/// Every path, weakest first, and AMX's tiles in software; those that this CPU lacks are named.
 pub fn paths() -> Vec<Cpu> {
-    CpuPath::ALL
-        .into_iter()
-        .filter_map(|path| match Cpu::new(path) {
-            Ok(cpu) => Some(cpu),
-            Err(_) => {
-                println!("skipped: no {path} here");
-                None
-            }
-        })
-        .collect()
+    let here = |path| match Cpu::new(path) {
+        Ok(cpu) => Some(cpu),
+        Err(why) => {
+            println!("skipped: no {path} here ({why})");
+            None
+        }
+    };
+    let software = std::iter::once(Cpu::emulated_amx());
+    let all = CpuPath::ALL.into_iter().filter_map(here);
+    all.chain(software).collect()
 }
 
 /// Numbers in −1..1 that look random, the same every time.
@@ -34,8 +34,7 @@ pub fn close(cpu: Cpu, what: &str, found: &[f32], want: &[f64], allowed: f64) {
         let error = (f64::from(*a) - b).abs();
         assert!(
             error <= allowed * (1.0 + b.abs()),
-            "{what} on {}: {i}: {a} is not {b}",
-            cpu.path()
+            "{what} on {cpu}: {i}: {a} is not {b}"
         );
     }
 }
