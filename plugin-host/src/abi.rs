@@ -150,7 +150,15 @@ pub struct Api {
     pub result_report: Json<Outcome>,
     pub result_free: unsafe extern "C" fn(*mut Outcome),
     pub edit: Uncalled,
-    pub result_render_reduced: Uncalled,
+    pub result_render_reduced: unsafe extern "C" fn(
+        *const Outcome,
+        *const Rect,
+        *const Pixels,
+        *const Mask,
+        *const Pixels,
+        *mut Tally,
+        *mut Error,
+    ) -> i32,
 }
 
 const _: () = {

@@ -111,6 +111,12 @@ impl Failure {
         Self::host(Exit::Cancelled, 13, "cancelled", "cancelled".to_owned())
     }
 
+    /// A newer preview came, in the library's words.
+    pub fn superseded() -> Self {
+        let text = "a newer preview took this one's place";
+        Self::host(Exit::Cancelled, 14, "superseded", text.to_owned())
+    }
+
     /// The same failure with one thing to try.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

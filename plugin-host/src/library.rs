@@ -403,6 +403,35 @@ pub struct Outcome {
 impl Outcome {
     /// Applies the edit to the layer itself, and says what that changed.
     pub fn render(&self, layer: &mut Pixels, mask: Option<&Mask>) -> Result<Tally> {
+        // SAFETY: module; `rendered` hands over what this function takes.
+        self.rendered(layer, mask, |pixels, mask, tally, error| unsafe {
+            (self.library.api.result_render)(self.handle, pixels, mask, pixels, tally, error)
+        })
+    }
+
+    /// As [`Outcome::render`], on a copy that shows the layer's rectangle `part` at another size;
+    /// `mask` is one of the copy.
+    pub fn render_reduced(
+        &self,
+        part: Rect,
+        copy: &mut Pixels,
+        mask: Option<&Mask>,
+    ) -> Result<Tally> {
+        let api = self.library.api;
+        // SAFETY: as above.
+        self.rendered(copy, mask, |pixels, mask, tally, error| unsafe {
+            (api.result_render_reduced)(self.handle, &part, pixels, mask, pixels, tally, error)
+        })
+    }
+
+    /// Calls `f` with pixels that are source and target at once, as the header allows, borrowed by
+    /// nobody else during the call; a mask or NULL; and places for tally and error.
+    fn rendered(
+        &self,
+        layer: &mut Pixels,
+        mask: Option<&Mask>,
+        f: impl FnOnce(*const abi::Pixels, *const abi::Mask, *mut abi::Tally, *mut abi::Error) -> i32,
+    ) -> Result<Tally> {
         let mut tally = abi::Tally {
             struct_size: size_of::<abi::Tally>() as u32,
             largest_change: 0.0,
@@ -414,26 +443,16 @@ impl Outcome {
         let data = layer.bytes.as_mut_ptr().cast();
         let pixels = described(layer, data);
         let mask = mask.map(described_mask);
-        // SAFETY: module; source and target are the same pixels, as the header allows, borrowed by
-        // nobody else during the call.
-        self.library.call(|error| unsafe {
-            (self.library.api.result_render)(
-                self.handle,
-                &pixels,
-                mask.as_ref().map_or(null(), std::ptr::from_ref),
-                &pixels,
-                &mut tally,
-                error,
-            )
-        })?;
-        let tally = Tally {
+        let mask = mask.as_ref().map_or(null(), std::ptr::from_ref);
+        self.library
+            .call(|error| f(&pixels, mask, &mut tally, error))?;
+        Ok(Tally {
             changed: tally.changed,
             kept: tally.kept,
             mean_change: tally.sum_of_change / tally.changed.max(1) as f64,
             largest_change: tally.largest_change,
             selected: tally.selected,
-        };
-        Ok(tally)
+        })
     }
 
     /// The smallest rectangle outside which nothing changes.

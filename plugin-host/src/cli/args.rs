@@ -51,19 +51,29 @@ Requests:
    \"layer\": {\"offset\": 0, \"width\": 640, \"height\": 480, \"samples\": \"u8\", \"order\": \"rgba\"},
    \"mask\": {\"offset\": 1228800, \"width\": 640, \"height\": 480},
    \"recipe\": {\"semblance\": 1, \"attributes\": [{\"name\": \"sunset\", \"strength\": 0.8}]}}
-  {\"id\": 3, \"do\": \"cancel\", \"of\": 2}
-  {\"id\": 4, \"do\": \"quit\"}                           or the end of stdin
+  {\"id\": 3, \"do\": \"preview\", \"file\": ..., \"layer\": ..., \"mask\": ..., \"recipe\": ...}
+  {\"id\": 4, \"do\": \"render\", \"of\": 3, \"file\": ..., \"layer\": ..., \"mask\": ...,
+   \"part\": {\"x\": 0, \"y\": 0, \"width\": 640, \"height\": 480}}
+  {\"id\": 5, \"do\": \"cancel\", \"of\": 2}
+  {\"id\": 6, \"do\": \"quit\"}                           or the end of stdin
 Answers:
   {\"id\": 2, \"phase\": \"invert\", \"fraction\": 0.4}     while it runs
   {\"id\": 2, \"ok\": true, \"answer\": {\"recipe\": ..., \"report\": ..., \"changed\": 300000}}
   {\"id\": 2, \"ok\": false, \"error\": {\"name\": ..., \"message\": ..., \"hint\": ...}}
 
 The file is yours: make it (mode 600), put the layer into it (rows from the top without padding, the
-machine's byte order), read the edited layer from the same place after the answer, remove it. An edit
-that fails or is cancelled leaves it as it was. Further keys of a layer: samples u8, u16, f16, f32;
-order rgb, rgba, gray, gray_alpha; alpha straight, premultiplied; color srgb, linear_srgb, icc (then
+machine's byte order), read the edited layer from the same place after the answer, remove it. What
+fails or is cancelled leaves it as it was. Further keys of a layer: samples u8, u16, f16, f32; order
+rgb, rgba, bgra, gray, gray_alpha; alpha straight, premultiplied; color srgb, linear_srgb, icc (then
 \"icc\": {\"offset\": ..., \"size\": ...} in the same file); of a mask: x, y in the layer, samples u8, f32.
-Edits run one after the other; a cancel is heard at once.";
+
+A preview is an edit that writes nothing: its result is kept until the next preview's takes its place. A
+render puts it onto the file's pixels: with \"part\" onto a copy, of any size, of that rectangle of the
+layer (the mask is then one of the copy), without it onto the layer itself, which gives the bytes of an
+edit. So a window renders what it shows, at the size that it shows, and its OK costs one render.
+
+Edits and previews run one after the other. A newer preview supersedes those that run or wait: they end
+with the error \"superseded\". All else is answered at once.";
 
 /// Change one attribute of a picture, keep its likeness.
 #[derive(Parser, Debug)]

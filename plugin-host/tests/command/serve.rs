@@ -141,18 +141,24 @@ fn the_example_gives_the_bytes_of_the_edit_command() {
     write(&before, &folder.path().join("a.png"));
     succeeded(&edit(folder.path(), &["a.png", "-o", "b.png"]));
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/python/serve.py");
-    let output = Command::new("python3")
-        .arg("-B")
-        .arg(example)
-        .args(["a.ppm", "b.ppm", &recipe(4).to_string()])
-        .arg(tiny())
-        .args(["--semblance", COMMAND])
-        .current_dir(folder.path())
-        .output()
-        .unwrap();
-    succeeded(&output);
-    let after = std::fs::read(folder.path().join("b.ppm")).unwrap();
-    assert!(after[head.len()..] == read(&folder.path().join("b.png")).pixels.bytes);
+    for more in [&[][..], &["--preview", "small.ppm"]] {
+        let output = Command::new("python3")
+            .arg("-B")
+            .arg(&example)
+            .args(["a.ppm", "b.ppm", &recipe(4).to_string()])
+            .arg(tiny())
+            .args(["--semblance", COMMAND])
+            .args(more)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        succeeded(&output);
+        let after = std::fs::read(folder.path().join("b.ppm")).unwrap();
+        assert!(after[head.len()..] == read(&folder.path().join("b.png")).pixels.bytes);
+    }
+    let small = std::fs::read(folder.path().join("small.ppm")).unwrap();
+    assert!(small.starts_with(b"P6\n10 8\n255\n"));
+    assert_eq!(small.len(), b"P6\n10 8\n255\n".len() + 10 * 8 * 3);
 }
 
 #[test]
@@ -173,6 +179,175 @@ fn a_cancel_is_heard_while_an_edit_runs_and_leaves_the_file_as_it_was() {
     assert!(std::fs::read(&path).unwrap() == before);
     let answer = server.ask(&json!({"id": 3, "do": "describe"}));
     assert_eq!(answer["ok"], true, "{answer}");
+    server.end();
+}
+
+/// The pixels, each of `size` bytes a sample, with red and blue exchanged.
+fn blue_first(bytes: &[u8], size: usize) -> Vec<u8> {
+    let pixels = bytes.chunks(4 * size);
+    pixels
+        .flat_map(|p| {
+            let [r, g, b, a] = [0, 1, 2, 3].map(|at| &p[at * size..(at + 1) * size]);
+            [b, g, r, a].concat()
+        })
+        .collect()
+}
+
+#[test]
+fn a_preview_rendered_onto_a_bgra_layer_gives_the_bytes_of_the_edit_command() {
+    let folder = tempfile::tempdir().unwrap();
+    for samples in [Samples::U8, Samples::U16] {
+        let before = picture(Kind::Png, samples);
+        write(&before, &folder.path().join("a.png"));
+        succeeded(&edit(folder.path(), &["a.png", "-o", "b.png", "--force"]));
+        let wanted = read(&folder.path().join("b.png")).pixels.bytes;
+        let bytes = blue_first(&before.pixels.bytes, samples.size());
+        let path = shared(folder.path(), &bytes);
+        let name = if samples == Samples::U8 { "u8" } else { "u16" };
+        let layer = json!({"width": 40, "height": 30, "samples": name, "order": "bgra"});
+        let mut server = Server::start();
+        let answer = server.ask(&json!({
+            "id": 1, "do": "preview", "file": path, "layer": layer, "recipe": recipe(4),
+        }));
+        assert_eq!(answer["answer"]["recipe"]["steps"], 4, "{answer}");
+        assert!(std::fs::read(&path).unwrap() == bytes, "a preview wrote");
+        let whole = json!({"x": 0, "y": 0, "width": 40, "height": 30});
+        for part in [Value::Null, whole] {
+            std::fs::write(&path, &bytes).unwrap();
+            let answer = server.ask(&json!({
+                "id": 2, "do": "render", "of": 1, "file": path, "layer": layer, "part": part,
+            }));
+            assert!(
+                answer["answer"]["changed"].as_u64().unwrap() > 100,
+                "{answer}"
+            );
+            let after = std::fs::read(&path).unwrap();
+            assert!(
+                blue_first(&after, samples.size()) == wanted,
+                "{name} {part}"
+            );
+        }
+        server.end();
+    }
+}
+
+#[test]
+fn a_part_of_a_preview_is_rendered_at_the_size_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    // Deep, for the random model changes little; larger than what the model sees, so that the change
+    // is smooth.
+    let before: Vec<u8> = (0..320u32 * 240)
+        .flat_map(|at| {
+            let (x, y) = (at % 320, at / 320);
+            [x % 200, y % 200, (x + y) % 250, 55 + x % 200].map(|v| (v * 257 + 13) as u16)
+        })
+        .flat_map(u16::to_ne_bytes)
+        .collect();
+    let path = shared(folder.path(), &before);
+    let mut server = Server::start();
+    let layer =
+        |width: u32, height: u32| json!({"width": width, "height": height, "samples": "u16"});
+    let request = json!({"id": 1, "do": "preview", "file": path, "recipe": recipe(4),
+                         "layer": layer(320, 240)});
+    assert_eq!(server.ask(&request)["ok"], true);
+    let whole = json!({"id": 2, "do": "render", "of": 1, "file": path, "layer": layer(320, 240)});
+    assert_eq!(server.ask(&whole)["ok"], true);
+    let edited = std::fs::read(&path).unwrap();
+    // 240 by 160 pixels at 80, 40: means of squares of so many.
+    let part = |whole: &[u8], step: usize| -> Vec<u16> {
+        let level = |at: usize| u32::from(u16::from_ne_bytes([whole[2 * at], whole[2 * at + 1]]));
+        let mut levels = Vec::new();
+        for y in (40..200).step_by(step) {
+            for x in (80..320).step_by(step) {
+                for channel in 0..4 {
+                    let square = (0..step * step).map(|i| (y + i / step) * 320 + x + i % step);
+                    let sum: u32 = square.map(|pixel| level(pixel * 4 + channel)).sum();
+                    levels.push((sum / (step * step) as u32) as u16);
+                }
+            }
+        }
+        levels
+    };
+    let apart = |a: &[u16], b: &[u16]| -> u32 {
+        let pairs = a.iter().zip(b);
+        pairs.map(|(a, b)| u32::from(a.abs_diff(*b))).sum()
+    };
+    for (width, height, step) in [(240, 160, 1), (120, 80, 2)] {
+        let (old, wanted) = (part(&before, step), part(&edited, step));
+        let bytes: Vec<u8> = old.iter().flat_map(|level| level.to_ne_bytes()).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let answer = server.ask(&json!({
+            "id": 3, "do": "render", "of": 1, "file": path, "layer": layer(width, height),
+            "part": {"x": 80, "y": 40, "width": 240, "height": 160},
+        }));
+        assert_eq!(answer["ok"], true, "{answer}");
+        let bytes = std::fs::read(&path).unwrap();
+        let shown: Vec<u16> = bytes
+            .chunks(2)
+            .map(|pair| u16::from_ne_bytes([pair[0], pair[1]]))
+            .collect();
+        assert_eq!(shown.len(), old.len());
+        let (error, change) = (apart(&shown, &wanted), apart(&old, &wanted));
+        assert!(
+            change > 1000 && error * 5 < change,
+            "{width}: {error} of {change}"
+        );
+    }
+    let answer =
+        server.ask(&json!({"do": "render", "of": 1, "file": path, "layer": layer(120, 80)}));
+    let text = answer["error"]["message"].as_str().unwrap();
+    assert!(
+        text.contains("120×80") && text.contains("320×240"),
+        "{answer}"
+    );
+    server.end();
+}
+
+#[test]
+fn a_newer_preview_supersedes_those_that_run_or_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = shared(folder.path(), &picture(Kind::Png, Samples::U8).pixels.bytes);
+    let mut server = Server::start();
+    for (id, steps) in [(1, 1000), (2, 1000), (3, 4)] {
+        let request = json!({"id": id, "do": "preview", "file": path, "recipe": recipe(steps),
+                             "layer": {"width": 40, "height": 30}});
+        server.send(&request.to_string());
+    }
+    let mut answers = [server.answer(), server.answer(), server.answer()];
+    answers.sort_by_key(|answer| answer["id"].as_u64());
+    assert_eq!(answers[0]["error"]["name"], "superseded", "{}", answers[0]);
+    assert_eq!(answers[1]["error"]["name"], "superseded", "{}", answers[1]);
+    assert_eq!(answers[2]["ok"], true, "{}", answers[2]);
+    server.end();
+}
+
+#[test]
+fn while_an_edit_runs_questions_are_answered_and_what_waits_can_be_cancelled() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = picture(Kind::Png, Samples::U8).pixels.bytes;
+    let path = shared(folder.path(), &before);
+    let mut server = Server::start();
+    let edit = |id: u32, steps: u32| {
+        json!({"id": id, "do": "edit", "file": path, "recipe": recipe(steps),
+               "layer": {"width": 40, "height": 30}})
+    };
+    for request in [
+        edit(1, 1000),
+        edit(2, 4),
+        json!({"id": 3, "do": "describe"}),
+        json!({"id": 4, "do": "cancel", "of": 2}),
+        json!({"id": 5, "do": "cancel", "of": 1}),
+    ] {
+        server.send(&request.to_string());
+    }
+    let answers: Vec<Value> = (0..5).map(|_| server.answer()).collect();
+    let ids: Vec<&Value> = answers.iter().map(|answer| &answer["id"]).collect();
+    assert_eq!(ids, [3, 4, 2, 5, 1]);
+    assert!(answers[0]["answer"]["model"].is_object(), "{}", answers[0]);
+    assert_eq!(answers[1]["answer"]["cancelled"], true);
+    assert_eq!(answers[2]["error"]["name"], "cancelled");
+    assert_eq!(answers[4]["error"]["name"], "cancelled");
+    assert!(std::fs::read(&path).unwrap() == before);
     server.end();
 }
 
@@ -218,6 +393,10 @@ fn what_cannot_be_done_is_said_and_the_next_request_is_served() {
         (
             json!({"do": "edit", "file": path, "layer": {"width": 5, "height": 5}}),
             "recipe",
+        ),
+        (
+            json!({"do": "render", "of": 7, "file": path, "layer": layer}),
+            "of: 7: must be the id of the newest preview",
         ),
         (json!({"do": "sing"}), "\"sing\""),
     ] {

@@ -19,6 +19,8 @@ pub(super) struct Shared<'a> {
     path: PathBuf,
     file: File,
     request: &'a Value,
+    /// Whether blue lies first in it; here red does.
+    blue_first: bool,
 }
 
 impl<'a> Shared<'a> {
@@ -49,6 +51,7 @@ impl<'a> Shared<'a> {
             path,
             file,
             request,
+            blue_first: false,
         })
     }
 
@@ -70,15 +73,16 @@ impl<'a> Shared<'a> {
                 ("f32", Samples::F32),
             ],
         )?;
-        let order = one_of(
+        let (order, blue_first) = one_of(
             layer,
             "order",
             "rgba",
             &[
-                ("rgb", Order::Rgb),
-                ("rgba", Order::Rgba),
-                ("gray", Order::Gray),
-                ("gray_alpha", Order::GrayAlpha),
+                ("rgb", (Order::Rgb, false)),
+                ("rgba", (Order::Rgba, false)),
+                ("bgra", (Order::Rgba, true)),
+                ("gray", (Order::Gray, false)),
+                ("gray_alpha", (Order::GrayAlpha, false)),
             ],
         )?;
         let alpha = match order.has_alpha() {
@@ -113,6 +117,11 @@ impl<'a> Shared<'a> {
         };
         let size = samples.size() * order.channels();
         let size = checked_size(width, height, size).map_err(Failure::usage)?;
+        let mut bytes = self.read(number(layer, "offset", Some(0))?, size)?;
+        self.blue_first = blue_first;
+        if blue_first {
+            exchange_red_and_blue(&mut bytes, samples.size());
+        }
         Ok(Pixels {
             width,
             height,
@@ -120,7 +129,7 @@ impl<'a> Shared<'a> {
             order,
             alpha,
             color,
-            bytes: self.read(number(layer, "offset", Some(0))?, size)?,
+            bytes,
         })
     }
 
@@ -130,12 +139,7 @@ impl<'a> Shared<'a> {
             return Ok(None);
         }
         let mask = object(self.request, "mask")?;
-        let rect = Rect {
-            x: number(mask, "x", Some(0))?,
-            y: number(mask, "y", Some(0))?,
-            width: number(mask, "width", None)?,
-            height: number(mask, "height", None)?,
-        };
+        let rect = rect(mask)?;
         let kinds = [("u8", Samples::U8), ("f32", Samples::F32)];
         let samples = one_of(mask, "samples", "u8", &kinds)?;
         let size = checked_size(rect.width, rect.height, samples.size());
@@ -151,9 +155,21 @@ impl<'a> Shared<'a> {
         Ok(Some(Mask { rect, samples }))
     }
 
+    /// The part of a layer that a copy of another size shows, if it is one: {"x", "y", "width",
+    /// "height"}.
+    pub(super) fn part(&self) -> Result<Option<Rect>> {
+        if self.request.get("part").is_none_or(Value::is_null) {
+            return Ok(None);
+        }
+        rect(object(self.request, "part")?).map(Some)
+    }
+
     /// Writes the layer back to where it was read.
-    pub(super) fn put(&mut self, layer: &Pixels) -> Result<()> {
+    pub(super) fn put(&mut self, mut layer: Pixels) -> Result<()> {
         let offset = number(object(self.request, "layer")?, "offset", Some(0))?;
+        if self.blue_first {
+            exchange_red_and_blue(&mut layer.bytes, layer.samples.size());
+        }
         self.file
             .seek(SeekFrom::Start(offset))
             .and_then(|_| self.file.write_all(&layer.bytes))
@@ -190,6 +206,25 @@ fn object<'a>(request: &'a Value, key: &str) -> Result<&'a Value> {
     value.ok_or_else(|| {
         Failure::usage(format!("{key}: must be a JSON object")).hint("see `semblance help serve`")
     })
+}
+
+fn rect(object: &Value) -> Result<Rect> {
+    Ok(Rect {
+        x: number(object, "x", Some(0))?,
+        y: number(object, "y", Some(0))?,
+        width: number(object, "width", None)?,
+        height: number(object, "height", None)?,
+    })
+}
+
+/// Exchanges the first and the third of each pixel's four samples, of `size` bytes each.
+fn exchange_red_and_blue(bytes: &mut [u8], size: usize) {
+    for pixel in bytes.chunks_exact_mut(4 * size) {
+        let (first, rest) = pixel.split_at_mut(2 * size);
+        let (red, _) = first.split_at_mut(size);
+        let (blue, _) = rest.split_at_mut(size);
+        red.swap_with_slice(blue);
+    }
 }
 
 /// A whole number that its type can hold.
