@@ -183,9 +183,10 @@ def layers():
     new, _ = tried(document, attributes="night=1")
     names = [node.name() for node in document.topLevelNodes()]
     check("the new layer lies above, named after the edit", names == [below.name(), "night 1"])
-    recipe, source, visible, chosen = nodes.memory(document, new)
+    recipe, source, visible, chosen, model = nodes.memory(document, new)
     check("it carries its recipe", recipe["attributes"] == [{"name": "night", "strength": 1.0}]
-          and recipe["seed"] == 0 and source == below and not visible and chosen is None)
+          and recipe["seed"] == 0 and source == below and not visible and chosen is None
+          and model == "")
     document.saveAs(f"{OUT}/kept.kra")
     document.close()
     document = load(f"{OUT}/kept.kra")

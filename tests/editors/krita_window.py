@@ -5,6 +5,7 @@ within and looks at the picture through Krita itself; keys come from xdotool.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -19,7 +20,7 @@ import semblance_krita  # noqa: E402
 import krita_checks as base  # noqa: E402
 from krita_checks import check, data, load, ready, top  # noqa: E402
 
-OUT, TITLE = "/out", "Semblance: Edit Attribute"
+OUT, TITLE, TINY = "/out", "Semblance: Edit Attribute", "/repo/tests/fixtures/tiny"
 
 
 def keys(*words):
@@ -155,6 +156,38 @@ def script():
     keys("key", "Escape")
     yield lambda: window() is None
     check("Escape closes the window and leaves the picture as it was", names() == [bottom])
+
+    start("Edit Attribute…")
+    yield shown
+    yield later(10)
+    window()._use(TINY)
+    window()._set({})
+    window().text["from"].setText("a photo")
+    window().text["to"].setText("a photo at night")
+    window().fields["steps"][1].setText("1000")
+    yield lambda: window().studio.state.phase in ("invert", "edit")
+    os.kill(window().studio.engine.child.process.pid, signal.SIGKILL)
+    yield lambda: "SIGKILL" in window().said.text()
+    yield later(10)
+    shot("krita-killed")
+    check(f"a model's process that is killed is told: {window().said.text()}", names() == [bottom])
+    window().fields["steps"][1].setText("4")
+    yield later(10)
+    yield shown
+    keys("key", "alt+o")
+    yield lambda: window() is None and len(names()) == 2
+    yield later(10)
+    tiny = data(top(load(f"{OUT}/cli-tiny.png")), document)
+    check("the next one makes a layer with the command line's bytes",
+          data(top(document), document) == tiny)
+    krita.action("edit_undo").trigger()
+    document.waitForDone()
+    yield later(10)
+    check("one undo step takes it away", names() == [bottom])
+    start("Repeat Last")
+    yield lambda: len(names()) == 2
+    yield later(10)
+    check("Repeat Last asks the same model", data(top(document), document) == tiny)
     stop()
 
 

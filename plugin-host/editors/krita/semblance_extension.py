@@ -10,6 +10,7 @@ from PyQt5.QtCore import QEventLoop, Qt
 from PyQt5.QtWidgets import QApplication, QMenu, QMessageBox, QProgressDialog
 
 import semblance
+import semblance_child as child
 import semblance_nodes as nodes
 import semblance_words as words
 import semblance_work as work
@@ -18,24 +19,25 @@ EXPECTED = semblance.Error, nodes.Refused, OSError, ValueError, MemoryError
 
 
 def edit(document, node=None, attributes="", from_text="", to_text="", text_strength=1.0, seed=0,
-         source="layer", recipe="", warn=print, told=None):
+         source="layer", recipe="", model="", warn=print, told=None):
     """One edit without a window; returns the new layer.
 
     `attributes` is "NAME=STRENGTH, ..."; `recipe` a complete one (JSON), whose parts the others
-    replace; `source` is "layer" or "visible"; `node` is the active one where it is left out.
+    replace; `source` is "layer" or "visible"; `node` is the active one where it is left out. `model` is
+    the folder of a model, which then runs in a process of its own, or "" for the embedded one.
     `warn(text)` hears the library's warnings, `told(phase, fraction)` how far it is. Raises an error
     whose text says what to do.
     """
     wanted = words.asked(recipe, attributes, from_text, to_text, text_strength, seed)
     node = nodes.check(document, node)
     taken = nodes.Source(document, node, source == "visible")
-    with work.engine(work.library("krita")) as engine:
+    with child.engine(model) as engine:
         job = engine.start(taken.pixels(), wanted, taken.mask)
         result = work.finish(job, told)
         data, _ = taken.render(result)
         for warning in filter(None, [taken.warning] + result.report()["warnings"]):
             warn(f"Semblance: {warning}")
-        return nodes.add(taken, data, result.recipe())
+        return nodes.add(taken, data, result.recipe(), model=model)
 
 
 class Semblance(Extension):
@@ -55,14 +57,15 @@ class Semblance(Extension):
 
     def open(self, document, window):
         import semblance_window  # only here: a script needs no window
-        last = Krita.instance().readSetting("semblance", "recipe", "")
-        dialog = semblance_window.Window(window, document, nodes.check(document), last)
+        last = [Krita.instance().readSetting("semblance", name, "") for name in ("recipe", "model")]
+        dialog = semblance_window.Window(window, document, nodes.check(document), *last)
         try:
             recipe = dialog.ask()
         finally:
             dialog.end()
         if recipe is not None:
             Krita.instance().writeSetting("semblance", "recipe", json.dumps(recipe))
+            Krita.instance().writeSetting("semblance", "model", dialog.model)
 
     def repeat(self, document, window):
         recipe = Krita.instance().readSetting("semblance", "recipe", "")
@@ -84,7 +87,8 @@ class Semblance(Extension):
                 raise Cancelled
 
         try:
-            edit(document, recipe=recipe, warn=warnings.append, told=told)
+            edit(document, recipe=recipe, model=Krita.instance().readSetting("semblance", "model", ""),
+                 warn=warnings.append, told=told)
         except Cancelled:
             return
         finally:

@@ -58,7 +58,7 @@ def _in_words(kind):
     return kind or "thing without a name"
 
 
-class Source:
+class Source(bytewise.Taken):
     """The pixels of a layer, or of all that is visible (but `hidden`), read once.
 
     `pixels()` describes them in the layer's own format; `mask` is the selection in the layer's
@@ -103,19 +103,6 @@ class Source:
         if self.gray:
             return "gray_alpha"
         return "bgra" if self.samples in ("u8", "u16") else "rgba"
-
-    @property
-    def mask(self):
-        if self.mask_bytes is None:
-            return None
-        x, y, width, height, samples = self.mask_at
-        return semblance.mask(self.mask_bytes, width, height, samples, x - self.x, y - self.y)
-
-    def render(self, result):
-        """The result's bytes, and what it changed."""
-        out = bytearray(len(self.bytes))
-        tally = result.render(self.pixels(), self.pixels(out), self.mask)
-        return out, tally
 
     def is_plain(self):
         """Whether a full copy above the layer looks as the copy alone."""
@@ -246,7 +233,8 @@ def _key(node):
 
 
 def memory(document, node):
-    """(recipe, its source layer or None, visible, selection or None) that a layer carries, or None."""
+    """What a layer carries, or None: (recipe, its source layer or None, visible, selection or None,
+    the folder of its model or "")."""
     kept = bytes(document.annotation(_key(node)).data())
     if not kept:
         return None
@@ -257,13 +245,14 @@ def memory(document, node):
             place, packed = kept["selection"]
             selection = bytewise.unpacked(packed), tuple(place)
         recipe.pop(words.STAMP, None)
-        return recipe, _by_id(document.rootNode(), kept["layer"]), visible, selection
+        below = _by_id(document.rootNode(), kept["layer"])
+        return recipe, below, visible, selection, str(kept.get("model", ""))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def add(source, data, recipe, replaces=None):
-    """Puts a result into the picture; returns the new layer.
+def add(source, data, recipe, replaces=None, model=""):
+    """Puts a result of the model in the folder `model` into the picture; returns the new layer.
 
     It lies above its source, or in the place of `replaces`. A full copy above a layer that is not
     opaque would blend twice: then the original is hidden. Else, with a selection, the new layer has
@@ -283,7 +272,7 @@ def add(source, data, recipe, replaces=None):
     if not added:
         raise Refused("Krita did not take the new layer: nothing was changed "
                       "(is the group above it locked?)")
-    _remember(new, recipe, source)
+    _remember(new, recipe, source, model)
     if replaces is not None:
         replaces.remove()
     if not plain and node.visible():
@@ -319,10 +308,13 @@ def _layer(source, data, plain):
     return new
 
 
-def _remember(new, recipe, source):
-    """Keeps the recipe, where its pixels came from and what was selected, under the layer's uuid."""
+def _remember(new, recipe, source, model):
+    """Keeps the recipe and its model, where the pixels came from and what was selected, under the layer's
+    uuid."""
     kept = {"recipe": recipe, "source": "visible" if source.visible else "layer",
             "layer": source.node.uniqueId().toString()}
+    if model:
+        kept["model"] = model
     if source.mask_bytes is not None:
         kept["selection"] = source.mask_at, bytewise.packed(source.mask_bytes)
     source.document.setAnnotation(_key(new), "Semblance: how a layer was made",

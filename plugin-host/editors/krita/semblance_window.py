@@ -5,11 +5,13 @@ window polls from a timer, nor pixels (semblance_nodes).
 """
 
 from PyQt5.QtCore import Qt, QTimer
-from PyQt5.QtWidgets import (QApplication, QCheckBox, QComboBox, QDialog, QDoubleSpinBox, QFormLayout,
-                             QGridLayout, QHBoxLayout, QLabel, QLineEdit, QProgressBar, QPushButton,
-                             QScrollArea, QSlider, QTabWidget, QVBoxLayout, QWidget)
+from PyQt5.QtWidgets import (QApplication, QCheckBox, QComboBox, QDialog, QDoubleSpinBox, QFileDialog,
+                             QFormLayout, QGridLayout, QHBoxLayout, QLabel, QLineEdit, QProgressBar,
+                             QPushButton, QScrollArea, QSlider, QTabWidget, QVBoxLayout, QWidget)
 
 import semblance
+import semblance_child as child
+import semblance_controls as controls
 import semblance_nodes as nodes
 import semblance_words as words
 import semblance_work as work
@@ -20,10 +22,10 @@ PATIENCE, TICK = 120, 60
 
 
 class Window(QDialog):
-    def __init__(self, parent, document, node, last=""):
+    def __init__(self, parent, document, node, last="", model=""):
+        """`last` and `model`: the recipe (JSON) and the model's folder to begin with."""
         super().__init__(parent)
         self.document, self.node = document, node
-        self.api = work.library("krita")
         self.studio = self.warned = self.source = None
         self.extra, self.strengths, self.fields = [], {}, {}
         self.pending = self.loading = False
@@ -31,15 +33,13 @@ class Window(QDialog):
         self.memory = nodes.memory(document, node)
         if self.memory is not None and self.memory[1] is None:
             self.memory = None  # what it was made from is gone: a layer like any other
-        recipe, self.original, visible, self.selection = self.memory or (
-            words.recipe_of(last) if last else {}, node, False, None)
+        recipe, self.original, visible, self.selection, self.model = self.memory or (
+            words.recipe_of(last) if last else {}, node, False, None, model)
 
         self.later = QTimer(self, singleShot=True, interval=PATIENCE)
         self.later.timeout.connect(self._restart)
         self._build(visible)
-        self._open()
-        self._set(recipe)
-        self._restart()
+        self._begin(recipe)
         self.ticking = QTimer(self, interval=TICK)
         self.ticking.timeout.connect(self._tick)
         self.ticking.start()
@@ -60,8 +60,8 @@ class Window(QDialog):
                      "strength": _Amount(-2, 2, 1)}
         in_words = QWidget()
         form = QFormLayout(in_words)
-        form.addRow("It shows", self.text["from"])
-        form.addRow("It should show", self.text["to"])
+        form.addRow("It show&s", self.text["from"])
+        form.addRow("It sho&uld show", self.text["to"])
         form.addRow("How much", self.text["strength"])
         for name in ("from", "to"):
             self.text[name].textChanged.connect(self._changed)
@@ -74,13 +74,20 @@ class Window(QDialog):
                              (how, "&How it is made")):
             tabs.addTab(widget, name)
 
+        self.models = QComboBox(minimumContentsLength=20)
+        self.models.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
+        self.models.setToolTip("A model in a folder runs in a process of its own: should it run out of "
+                               "memory, Krita and your work stay")
+        self.models.activated.connect(self._choose_model)
+        self._list_models()
         self.sources = QComboBox()
         self.sources.addItems([f"This layer ({self.original.name()})", "The visible picture"])
         self.sources.setCurrentIndex(1 if visible else 0)
         self.sources.activated.connect(self._reopen)
         self.replace = QCheckBox("Re&place this layer", checked=True)
         form = QFormLayout()
-        form.addRow("Edit", self.sources)
+        form.addRow("Mo&del", self.models)
+        form.addRow("Ed&it", self.sources)
         form.addRow("Result", QLabel("a new layer above") if self.memory is None else self.replace)
 
         self.progress = QProgressBar(maximum=1000)
@@ -113,19 +120,25 @@ class Window(QDialog):
         whole.addLayout(buttons)
         tabs.setMinimumWidth(400)
 
-    def _list_attributes(self):
+    def _list_models(self):
+        self.models.clear()
+        self.models.addItem("Inside the library", "")
+        if self.model:
+            self.models.addItem(self.model, self.model)
+        self.models.addItem("A folder…", None)
+        self.models.setCurrentIndex(1 if self.model else 0)
+
+    def _list_attributes(self, engine):
+        attributes, parameters = engine.attributes(), engine.parameters()
         for layout in (self.sliders, self.parameters):
             while layout.count():
                 layout.takeAt(0).widget().deleteLater()
         self.strengths, self.fields = {}, {}
-        for at, one in enumerate(self.engine.attributes()):
+        for at, one in enumerate(attributes):
             low, high = one.get("range") or (-2, 2)
             amount = _Amount(low, high, 0)
-            tip = one["description"]
-            if not one["served"]:
-                tip += f" Not for this model: for {', '.join(one['models'])}."
             amount.setEnabled(one["served"])
-            amount.setToolTip(tip)
+            amount.setToolTip(controls.about_attribute(one))
             self.sliders.addWidget(QLabel(one["title"] or one["name"]), at, 0)
             self.sliders.addWidget(amount, at, 1)
             amount.number.valueChanged.connect(self._changed)
@@ -133,95 +146,88 @@ class Window(QDialog):
                 amount.number.setFocus()
                 amount.number.selectAll()
             self.strengths[one["name"]] = amount.number
-        for p in (p for p in self.engine.parameters() if p["advanced"]):
+        for p in (p for p in parameters if p["advanced"]):
             if p["type"] == "choice":
                 field = QComboBox()
                 field.addItems(p["options"])
                 field.setCurrentText(p["default"])
                 field.currentTextChanged.connect(self._changed)
             else:
-                default = p["default"]
-                field = QLineEdit(placeholderText="as the model says" if default is None
-                                  else str(default))
+                field = QLineEdit(placeholderText=controls.absent(p))
                 field.textChanged.connect(self._changed)
-            unit = f" Unit: {p['unit']}." if p["unit"] else ""
-            bounds = f" {p['min']} to {p['max']}." if "min" in p else ""
-            field.setToolTip(p["help"] + bounds + unit)
+            field.setToolTip(controls.about_parameter(p))
             self.parameters.addRow(p["id"].replace("_", " "), field)
             self.fields[p["id"]] = p, field
 
     # -- from the window to a recipe and back ------------------------------------------------
 
     def _recipe(self):
-        recipe = {"semblance": 1}
-        sliders = [{"name": name, "strength": round(number.value(), 3)}
-                   for name, number in self.strengths.items() if round(number.value(), 3) != 0]
-        if sliders + self.extra:
-            recipe["attributes"] = sliders + self.extra
-        before, after = self.text["from"].text(), self.text["to"].text()
-        if before or after:
-            recipe["text"] = {"from": before, "to": after,
-                              "strength": round(self.text["strength"].number.value(), 3)}
-        for name, (p, field) in self.fields.items():
-            if p["type"] == "choice":
-                if field.currentText() != p["default"]:
-                    recipe[name] = field.currentText()
-            elif field.text().strip():
-                said = field.text().strip()
-                recipe[name] = said if p["type"] == "text" else words.typed(said, p["type"])
-        return recipe
+        return controls.recipe(
+            {name: number.value() for name, number in self.strengths.items()}, self.extra,
+            (self.text["from"].text(), self.text["to"].text(), self.text["strength"].number.value()),
+            [(p, field.currentText() if p["type"] == "choice" else field.text())
+             for p, field in self.fields.values()])
 
     def _set(self, recipe):
-        self.loading = True
-        given = {one["name"]: one.get("strength", 1) for one in recipe.get("attributes", [])}
-        for name, number in self.strengths.items():
-            number.setValue(given.pop(name, 0))
-        # Attributes of files that the list does not have; they stay in the recipe.
-        self.extra = [{"name": name, "strength": value} for name, value in given.items()]
-        text = recipe.get("text") or {"from": "", "to": ""}
-        self.text["from"].setText(text["from"])
-        self.text["to"].setText(text["to"])
-        self.text["strength"].number.setValue(text.get("strength", 1))
-        for name, (p, field) in self.fields.items():
-            value = recipe.get(name, p["default"])
+        self.loading, self.recipe = True, recipe
+        strengths, self.extra, text, fields = controls.shown(
+            recipe, self.strengths, [p for p, _ in self.fields.values()])
+        for name, strength in strengths.items():
+            self.strengths[name].setValue(strength)
+        for name, value in zip(("from", "to"), text):
+            self.text[name].setText(value)
+        self.text["strength"].number.setValue(text[2])
+        for p, value in fields:
+            _, field = self.fields[p["id"]]
             if p["type"] == "choice":
                 field.setCurrentText(value)
             else:
-                default = value is None or value == p["default"]
-                field.setText("" if default else f"{value:g}" if p["type"] == "number"
-                              else str(value))
+                field.setText(value)
         self.loading = False
 
     # -- the work ----------------------------------------------------------------------------
 
+    def _begin(self, recipe):
+        """Opens what the window is about and asks for the recipe; says it where the model has none."""
+        failed = None
+        try:
+            self._open()
+        except (semblance.Error, OSError) as error:
+            if not self.model:
+                raise
+            failed = error  # the folder is gone, say: another model can be chosen
+        self._set(recipe)
+        self._restart()
+        if failed is not None:
+            self._fail(failed)
+
     def _open(self):
-        """An engine and the pixels; raises what the library says."""
+        """The pixels and an engine; raises what cannot be edited and what the library says."""
         visible = self.sources.currentIndex() == 1
         hidden = self.node if self.memory is not None and visible else None
         source = nodes.Source(self.document, self.original, visible, self.selection, hidden)
-        self.engine = work.engine(self.api)
-        try:
-            self._list_attributes()
-        except semblance.Error:
-            self.engine.__exit__()
-            raise
         self.source = source
         self.preview.set_source(source)
+        engine = child.engine(self.model)
+        try:
+            self._list_attributes(engine)
+        except (semblance.Error, OSError):
+            engine.__exit__()
+            raise
         self.studio = work.Studio(
-            self.engine,
+            engine,
             lambda engine, recipe: engine.start(source.pixels(), recipe, source.mask,
                                                 semblance.PREVIEW),
             self.preview.draw)
 
     def _reopen(self, *_):
-        """After another source was chosen; the recipe stays."""
-        recipe = self._recipe()
+        """After another source or model was chosen; the recipe stays."""
+        recipe = self._recipe() if self.fields else self.recipe
         self._end_studio()
         try:
             self._open()
         except (semblance.Error, nodes.Refused, OSError, MemoryError) as error:
-            self.buttons["&OK"].setEnabled(False)
-            self._say(error)
+            self._fail(error)
             return
         self._set(recipe)
         self._restart()
@@ -259,8 +265,7 @@ class Window(QDialog):
             self._look()
         except Exception as error:  # said once, not at every tick
             self.ticking.stop()
-            self.buttons["&OK"].setEnabled(False)
-            self._say(error)
+            self._fail(error)
 
     def _look(self):
         """Shows how far the work is."""
@@ -272,8 +277,7 @@ class Window(QDialog):
         if state.error is not None:
             self._progress(0, "")
             self.pending = False
-            self.buttons["&OK"].setEnabled(False)
-            self._say(state.error)
+            self._fail(state.error)
         elif state.result is not None and not state.busy:
             if self.warned is not state.result:
                 self.warned = state.result
@@ -287,6 +291,11 @@ class Window(QDialog):
         self.progress.setValue(int(1000 * min(1.0, max(0.0, fraction))))
         self.progress.setFormat(text)
 
+    def _fail(self, error):
+        """Says an error; OK may try again what failed with the model's process alone."""
+        self.buttons["&OK"].setEnabled(isinstance(error, child.Gone))
+        self._say(error)
+
     def _say(self, what):
         self.said.setText(str(what) or repr(what) if isinstance(what, Exception) else what)
         font = self.said.font()
@@ -299,31 +308,57 @@ class Window(QDialog):
         self._set({})
         self._restart()
 
+    def _choose_model(self, index):
+        chosen = self.models.itemData(index)
+        if chosen is None:
+            chosen = QFileDialog.getExistingDirectory(self, "The folder of a model", self.model)
+            chosen = chosen or self.model
+        self._use(chosen)
+
+    def _use(self, model):
+        """Goes on with the model in this folder."""
+        changed, self.model = model != self.model, model
+        self._list_models()
+        if changed:
+            self._reopen()
+
     def _copy(self):
-        line = words.command(self._recipe(), self.document.fileName() or "IN.png",
-                             mask=self.source is not None and self.source.mask_bytes is not None)
+        line = words.command(self._recipe(), self.document.fileName() or "IN.png", self.model,
+                             self.source is not None and self.source.mask_bytes is not None)
         QApplication.clipboard().setText(line)
         self._say(line)
 
     def _ok(self):
-        if self.later.isActive():
+        if self.studio is None:
+            self._reopen()
+            if self.studio is None:
+                return
+        state = self.studio.state
+        if self.later.isActive() or state.error is not None or state.recipe is None:
             self.later.stop()
             self._restart()
         self.pending = True
 
     def ask(self):
         """Shows the window; puts the new layer into the picture. Returns its recipe, None if cancelled."""
-        if self.exec_() != QDialog.Accepted:
-            return None
-        state = self.studio.state
-        QApplication.setOverrideCursor(Qt.WaitCursor)
-        try:
-            data, _ = self.source.render(state.result)
-            replaces = self.node if self.memory is not None and self.replace.isChecked() else None
-            nodes.add(self.source, data, state.result.recipe(), replaces)
-        finally:
-            QApplication.restoreOverrideCursor()
-        return state.recipe
+        while self.exec_() == QDialog.Accepted:
+            recipe = self.studio.state.recipe
+            QApplication.setOverrideCursor(Qt.WaitCursor)
+            try:
+                self._put(self.studio.state.result)
+                return recipe
+            except (semblance.Error, nodes.Refused, OSError, MemoryError) as error:
+                self.studio.forget()
+                self._progress(0, "")
+                self._fail(error)
+            finally:
+                QApplication.restoreOverrideCursor()
+        return None
+
+    def _put(self, result):
+        data, _ = self.source.render(result)
+        replaces = self.node if self.memory is not None and self.replace.isChecked() else None
+        nodes.add(self.source, data, result.recipe(), replaces, self.model)
 
     def end(self):
         """Gives the engine back; the window is gone."""

@@ -7,9 +7,34 @@ import base64
 import struct
 import zlib
 
+import semblance
+
 BYTES = {"u8": 1, "u16": 2, "f16": 2, "f32": 4}
 # Rows of about so many bytes are worked on at once where a copy is made.
 BAND = 1 << 26
+
+
+class Taken:
+    """Pixels that a plug-in took from a layer, and what was selected: what every editor does with them.
+
+    An editor's own class has `bytes` and `pixels(data)`, which describes such bytes for the library; the
+    layer's place (x, y) and size; the selection's `mask_bytes` (None without one) and, on the canvas,
+    `mask_at` (x, y, width, height, samples).
+    """
+
+    @property
+    def mask(self):
+        """The selection in the layer's coordinates, for the library; None without one."""
+        if self.mask_bytes is None:
+            return None
+        x, y, width, height, samples = self.mask_at
+        return semblance.mask(self.mask_bytes, width, height, samples, x - self.x, y - self.y)
+
+    def render(self, result):
+        """The result's bytes, and what it changed."""
+        out = bytearray(len(self.bytes))
+        tally = result.render(self.pixels(), self.pixels(out), self.mask)
+        return out, tally
 
 
 def opaque(data, samples, channels):
@@ -23,11 +48,7 @@ def opaque(data, samples, channels):
 
 
 def coverage(source, left, width, rows):
-    """The selection over these columns and rows of the layer, a byte a pixel; None without one.
-
-    `source` has the layer's place (x, y) and the selection: its bytes `mask_bytes` and, on the
-    canvas, `mask_at` (x, y, width, height, samples).
-    """
+    """What is selected of these columns and rows of a `Taken`, a byte a pixel; None without a selection."""
     if source.mask_bytes is None:
         return None
     x, y, w, h, samples = source.mask_at

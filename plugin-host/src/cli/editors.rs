@@ -14,7 +14,7 @@ pub(super) type File = (&'static str, &'static str);
 
 /// The files of GIMP's plug-in; the first is the one that GIMP starts. Its folder and its main file
 /// must have one name.
-const GIMP: [File; 9] = [
+const GIMP: [File; 10] = [
     (
         "plug-ins/semblance-edit/semblance-edit.py",
         include_str!("../../editors/gimp3/semblance-edit.py"),
@@ -36,6 +36,10 @@ const GIMP: [File; 9] = [
         include_str!("../../editors/python/semblance_work.py"),
     ),
     (
+        "plug-ins/semblance-edit/semblance_controls.py",
+        include_str!("../../editors/python/semblance_controls.py"),
+    ),
+    (
         "plug-ins/semblance-edit/semblance_words.py",
         include_str!("../../editors/python/semblance_words.py"),
     ),
@@ -54,7 +58,7 @@ const GIMP: [File; 9] = [
 ];
 
 /// The files of Krita's extension; Krita finds it by the first.
-const KRITA: [File; 13] = [
+const KRITA: [File; 15] = [
     (
         "pykrita/semblance_krita.desktop",
         include_str!("../../editors/krita/semblance_krita.desktop"),
@@ -80,6 +84,10 @@ const KRITA: [File; 13] = [
         include_str!("../../editors/krita/semblance_nodes.py"),
     ),
     (
+        "pykrita/semblance_krita/semblance_child.py",
+        include_str!("../../editors/krita/semblance_child.py"),
+    ),
+    (
         "pykrita/semblance_krita/semblance_window.py",
         include_str!("../../editors/krita/semblance_window.py"),
     ),
@@ -90,6 +98,10 @@ const KRITA: [File; 13] = [
     (
         "pykrita/semblance_krita/semblance_work.py",
         include_str!("../../editors/python/semblance_work.py"),
+    ),
+    (
+        "pykrita/semblance_krita/semblance_controls.py",
+        include_str!("../../editors/python/semblance_controls.py"),
     ),
     (
         "pykrita/semblance_krita/semblance_words.py",
@@ -124,6 +136,11 @@ impl Editor {
             Editor::Gimp => "plug-ins/semblance-edit",
             Editor::Krita => "pykrita/semblance_krita",
         }
+    }
+
+    /// Whether the plug-in runs models in a child process, and so needs this program beside it.
+    pub(super) fn starts_a_child(self) -> bool {
+        self == Editor::Krita
     }
 
     /// What to do once the plug-in is in place.

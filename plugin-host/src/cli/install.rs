@@ -2,7 +2,8 @@
 //!
 //! For: the editors of one user, several side by side. Not for: installing editors, or this program.
 //! The library is copied beside the plug-in's files, so that neither a moved build folder nor a
-//! sandbox (Flatpak, Snap) separates the two. GIMP 2.10's plug-in is a program, which [`gimp2`] compiles.
+//! sandbox (Flatpak, Snap) separates the two; so is this program where the plug-in starts it. GIMP 2.10's
+//! plug-in is a program, which [`gimp2`] compiles.
 
 use super::args::Install;
 use super::editors::{self, Place};
@@ -61,20 +62,23 @@ fn put(place: &Place) -> Result<()> {
     };
     // Last the file by which the editor finds the plug-in: half of one is none.
     atomic::write(&place.home().join(file_name()), &bytes, super::stopped)?;
+    let child = place.editor.starts_a_child();
+    if child {
+        let path = place.home().join(command_name());
+        atomic::write(&path, &this_program()?, super::stopped)?;
+        make_executable(&path)?;
+    }
     for (name, contents) in files.iter().rev() {
         let path = place.folder.join(name);
         atomic::write(&path, contents, super::stopped)?;
-        #[cfg(unix)]
         if place.is_gimp2() || contents.starts_with(b"#!") {
-            use std::os::unix::fs::PermissionsExt;
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
-                .map_err(|error| Failure::unwritable(&path, &error))?;
+            make_executable(&path)?;
         }
     }
     say(&format!(
         "installed in {} ({} files, library {})",
         place.home().display(),
-        files.len() + 1,
+        files.len() + 1 + usize::from(child),
         library.version()
     ));
     if !place.packing.is_empty() {
@@ -87,6 +91,33 @@ fn put(place: &Place) -> Result<()> {
     Ok(())
 }
 
+/// What this program is called beside a plug-in.
+fn command_name() -> String {
+    format!("semblance{}", std::env::consts::EXE_SUFFIX)
+}
+
+/// This program's file.
+fn this_program() -> Result<Vec<u8>> {
+    let unknown = |error: std::io::Error| {
+        Failure::library(format!("this program's own file is not known: {error}"))
+    };
+    let path = std::env::current_exe().map_err(unknown)?;
+    std::fs::read(&path).map_err(|error| Failure::unreadable(&path, &error))
+}
+
+/// Lets the file be started; elsewhere than on Unix every file may be.
+fn make_executable(path: &std::path::Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
+            .map_err(|error| Failure::unwritable(path, &error))?;
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
+}
+
 /// Removes our files, and the folder if nobody put anything else there.
 fn remove(place: &Place) -> Result<()> {
     let home = place.home();
@@ -96,7 +127,11 @@ fn remove(place: &Place) -> Result<()> {
     }
     let ours = place.editor.files().iter();
     let ours = ours.map(|(name, _)| place.folder.join(name));
-    let built = [place.folder.join(gimp2::MAIN), home.join(file_name())];
+    let built = [
+        place.folder.join(gimp2::MAIN),
+        home.join(file_name()),
+        home.join(command_name()),
+    ];
     for path in ours.chain(built) {
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -1,5 +1,7 @@
 //! What is missing, and what to do about it; the editors' plug-ins.
 
+use std::process::Command;
+
 use semblance_host::Samples;
 use semblance_host::document::Kind;
 use serde_json::Value;
@@ -77,6 +79,16 @@ fn kritas_extension_is_put_in_place_and_taken_away_again() {
     assert_eq!(files(&root.join("actions")), ["semblance_krita.action"]);
     let home = root.join("pykrita/semblance_krita");
     assert!(home.join(semblance_host::library::file_name()).is_file());
+    let program = home.join(format!("semblance{}", std::env::consts::EXE_SUFFIX));
+    let output = Command::new(&program)
+        .env_remove("SEMBLANCE_LIBRARY")
+        .arg("--version")
+        .output()
+        .unwrap();
+    // The two that lie there belong together.
+    let text = stdout(&output);
+    assert!(text.contains("libsemblance 0"), "{text}");
+    assert!(text.contains("krita's data"), "{text}");
 
     std::fs::write(root.join("pykrita/other.desktop"), "x").unwrap();
     line.push("--uninstall");
