@@ -133,7 +133,7 @@ pub(crate) static SEED: Parameter = Parameter {
     unit: "",
     group: Group::Sampling,
     advanced: true,
-    help: "Seed of all noise; the same seed gives the same bytes.",
+    help: "Seed of all noise; the same seed gives the same bytes. An edit without noise, as the embedded model makes it, is the same under every seed.",
     suggestion: "0",
 };
 
@@ -162,6 +162,20 @@ pub(crate) static GUIDANCE: Parameter = Parameter {
     group: Group::Sampling,
     advanced: true,
     help: "Classifier-free guidance: above 1 follows the text harder, at twice the time.",
+    suggestion: "1",
+};
+
+pub(crate) static NOISE: Parameter = Parameter {
+    id: "noise",
+    kind: Kind::Number {
+        min: 0.0,
+        max: 1.0,
+        default: None,
+    },
+    unit: "",
+    group: Group::Sampling,
+    advanced: true,
+    help: "Share of the noise that the picture is shown under to the model: 1 is edit-friendly inversion, 0 shows it as it is, and the seed then does nothing.",
     suggestion: "1",
 };
 
@@ -247,7 +261,7 @@ pub(crate) static REST: Parameter = Parameter {
 };
 
 /// All of them, in the order of a dialog.
-pub(crate) static ALL: [&Parameter; 13] = [
+pub(crate) static ALL: [&Parameter; 14] = [
     &STRENGTH,
     &FROM,
     &TO,
@@ -255,6 +269,7 @@ pub(crate) static ALL: [&Parameter; 13] = [
     &STEPS,
     &GUIDANCE,
     &SEED,
+    &NOISE,
     &FORM,
     &IDENTITY_SHORTCUT,
     &COMPOSITOR,

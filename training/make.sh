@@ -25,9 +25,9 @@ once renders "$py" data.py renders --atelier "$atelier" --first 1000 --n 1400 --
 once validation "$py" data.py groups --atelier "$atelier" --first 900000 --n 8 --out "$runs/val.npz"
 once lut "$py" data.py groups --atelier "$atelier" --first 910000 --n 20 --out "$runs/lut.npz"
 once vae "$py" vae.py --runs "$runs" --device "$device" --compile --minutes "${VAE_MINUTES:-70}"
-once scenes "$py" latents.py render --runs "$runs" --atelier "$atelier" --minutes "${RENDER_MINUTES:-10}"
+once scenes "$py" latents.py render --runs "$runs" --atelier "$atelier" --minutes "${RENDER_MINUTES:-20}"
 once clip "$py" clip.py --runs "$runs" --device "$device" --minutes "${CLIP_MINUTES:-4.5}"
 once latents "$py" latents.py encode --runs "$runs" --device "$device" --compile
 once unet "$py" unet.py --runs "$runs" --device "$device" --minutes "${UNET_MINUTES:-140}" --export ../models/mini
-once refine "$py" refine.py --runs "$runs" --device "$device" --atelier "$atelier" --minutes "${REFINE_MINUTES:-75}" --export ../models/mini
+once refine "$py" refine.py --runs "$runs" --device "$device" --atelier "$atelier" --compile --minutes "${REFINE_MINUTES:-75}" --export ../models/mini
 "$py" validate.py --runs "$runs" --sheet "$runs/sheet.png"

@@ -1,6 +1,6 @@
 """Score the real edit on held-out scenes: python validate.py --runs DIR [--sheet PNG] [--quick].
 
-Exact residual inversion with independent q-samples, DDIM with eta = 1 on trailing steps, guidance 1, strength 1, neutral
+Exact residual inversion along the latent itself (--noise 1: independent q-samples), DDIM with eta = 1 on trailing steps, guidance 1, strength 1, neutral
 "a photo of a landscape". PSNR at model size against the true counterfactual, of: the edit as a difference
 (in + D(z_edit) - D(z_recon)), the edit as a `change` (local affine change + rest), the unedited picture, and an affine
 colour map fitted on other scenes. Reads DIR/val.npz and DIR/lut.npz (data.py groups).
@@ -25,8 +25,8 @@ def grid(n):
 
 
 class Editor:
-    def __init__(self, unet, ab):
-        self.u, self.ab = unet, ab
+    def __init__(self, unet, ab, noise):
+        self.u, self.ab, self.noise = unet, ab, noise
 
     def mean(self, x, c, t, prev):
         """Mean of the DDIM step t -> prev, eta = 1 (Song et al. 2020, eq. 12), from a velocity."""
@@ -39,7 +39,7 @@ class Editor:
     @torch.no_grad()
     def invert(self, z, c0, n, seed=0):
         ts, g = grid(n), torch.Generator().manual_seed(seed)
-        xs = [self.ab[t].sqrt() * z + (1 - self.ab[t]).sqrt() * torch.randn(z.shape[1:], generator=g) for t in ts] + [z]
+        xs = [self.ab[t].sqrt() * z + self.noise * (1 - self.ab[t]).sqrt() * torch.randn(z.shape[1:], generator=g) for t in ts] + [z]
         return ts, xs, [xs[i + 1] - self.mean(xs[i], c0, t, ts[i + 1] if i + 1 < n else -1) for i, t in enumerate(ts)]
 
     @torch.no_grad()
@@ -76,6 +76,7 @@ def main():
     a.add_argument("--runs", default="runs")
     a.add_argument("--threads", type=int, default=2)
     a.add_argument("--scenes", type=int, default=8)
+    a.add_argument("--noise", type=float, default=0, help="share of the noise in the inversion's samples")
     a.add_argument("--sheet")
     a.add_argument("--quick", action="store_true", help="fewer t*")
     a.add_argument("--place", action="store_true", help="name the place in the prompts")
@@ -84,7 +85,7 @@ def main():
     t0 = time.time()
     vae = AutoencoderKL.from_pretrained(f"{a.runs}/vae").eval().to(memory_format=torch.channels_last)
     sf = vae.config.scaling_factor
-    ed = Editor(UNet2DConditionModel.from_pretrained(f"{a.runs}/unet").eval().to(memory_format=torch.channels_last), alphas())
+    ed = Editor(UNet2DConditionModel.from_pretrained(f"{a.runs}/unet").eval().to(memory_format=torch.channels_last), alphas(), a.noise)
     text = Text(a.runs, torch.device("cpu"))
     v, l = np.load(f"{a.runs}/val.npz"), np.load(f"{a.runs}/lut.npz")
     pics, n = v["pictures"][: a.scenes], min(a.scenes, len(v["pictures"]))

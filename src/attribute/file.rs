@@ -21,6 +21,7 @@
 //! scale = 1.0                      # λ at strength 1
 //! steps = 12
 //! guidance = 1.0
+//! noise = 1.0                      # share of the noise in the inversion's samples
 //! residuals = "exact"              # or "scaled"
 //! range = [-2, 2]                  # strengths that were looked at
 //!
@@ -302,6 +303,7 @@ fn tuning(origin: &str, fields: &Fields<'_>) -> Result<(Tuning, f32, f32)> {
         "scale",
         "steps",
         "guidance",
+        "noise",
         "residuals",
         "range",
     ])?;
@@ -325,6 +327,7 @@ fn tuning(origin: &str, fields: &Fields<'_>) -> Result<(Tuning, f32, f32)> {
         scale: number(origin, &edit, "scale", 0.05, 2.0, 1.0)?,
         steps: small(origin, &edit, &params::STEPS)?,
         guidance: float(origin, &edit, &params::GUIDANCE)?,
+        noise: float(origin, &edit, &params::NOISE)?,
         residuals,
     };
     Ok((tuning, least, most))

@@ -84,6 +84,8 @@ pub(crate) struct Tuning {
     pub steps: Option<u32>,
     /// Guidance scale.
     pub guidance: Option<f32>,
+    /// Share of the noise in the inversion's samples.
+    pub noise: Option<f32>,
     /// What happens to the residuals of the inversion.
     pub residuals: Residuals,
 }

@@ -69,6 +69,7 @@ impl Update {
 pub struct Stochastic {
     eta: f64,
     seed: u64,
+    share: f32,
 }
 
 impl Stochastic {
@@ -82,7 +83,31 @@ impl Stochastic {
             .with_hint("try 1 for inversion, 0 for sampling")
             .with_parameter("eta"));
         }
-        Ok(Stochastic { eta, seed })
+        Ok(Stochastic {
+            eta,
+            seed,
+            share: 1.0,
+        })
+    }
+
+    /// With `share` (0..=1) of the noise in the samples that an inversion starts from: 1 is a
+    /// q-sample, 0 the latent itself, scaled to the level. What is edited is then seen by the network
+    /// as it is, and the seed does nothing.
+    pub fn with_share(self, share: f32) -> Result<Self> {
+        if !(0.0..=1.0).contains(&share) {
+            return Err(Error::new(
+                Code::InvalidParameter,
+                format!("noise = {share}: must be 0..=1"),
+            )
+            .with_hint("try 1")
+            .with_parameter("noise"));
+        }
+        Ok(Stochastic { share, ..self })
+    }
+
+    /// The share of the noise in an inversion's samples.
+    pub fn share(&self) -> f32 {
+        self.share
     }
 
     /// η.

@@ -16,7 +16,9 @@
 //!
 //! The samples are independent of each other, so any step can be inverted alone: an edit that starts
 //! at step k needs the means of steps k.. only, and [`Inversion::complete`] adds earlier ones when a
-//! later edit asks for them. Memory per step: two latents (128 KiB for 4×64×64) and a number per
+//! later edit asks for them. Every trajectory that ends at z serves, so the samples may carry a share of
+//! the noise only, or none ([`Stochastic::with_share`]): a network trained for it then edits a picture
+//! that no noise hides. Memory per step: two latents (128 KiB for 4×64×64) and a number per
 //! channel.
 
 use super::ddim::{Stochastic, Update};
@@ -48,7 +50,7 @@ impl Inversion {
     /// Draws the q-samples of `latent`; asks the network nothing yet.
     ///
     /// `base` is the neutral text, `guidance` what edits will use (inverted with, so that it drifts
-    /// nowhere), `noise` the η of the steps (1 is edit-friendly) and the seed.
+    /// nowhere), `noise` the η of the steps (1 is edit-friendly), the seed and the share of the noise.
     pub fn new(
         grid: Grid,
         latent: Latent,
@@ -66,7 +68,7 @@ impl Inversion {
         }
         let mut states = Vec::with_capacity(grid.steps().len() + 1);
         for step in grid.steps() {
-            states.push(q_sample(&latent, step, noise.seed())?);
+            states.push(q_sample(&latent, step, noise)?);
         }
         states.push(latent);
         Ok(Inversion {
@@ -185,10 +187,10 @@ impl Inversion {
     }
 }
 
-/// x_t = √ᾱ z + √(1 − ᾱ) n, with noise of its own for each timestep.
-pub(crate) fn q_sample(z: &Latent, step: &Step, seed: u64) -> Result<Latent> {
-    let n = noise::latent(seed, Purpose::Invert, step.t as u64, z.shape())?;
+/// x_t = √ᾱ z + share √(1 − ᾱ) n, with noise of its own for each timestep.
+pub(crate) fn q_sample(z: &Latent, step: &Step, noise: Stochastic) -> Result<Latent> {
+    let n = noise::latent(noise.seed(), Purpose::Invert, step.t as u64, z.shape())?;
     let signal = step.level.sqrt() as f32;
-    let sigma = (1.0 - step.level).max(0.0).sqrt() as f32;
+    let sigma = noise.share() * (1.0 - step.level).max(0.0).sqrt() as f32;
     Ok(z.zip(&n, |z, n| signal * z + sigma * n))
 }

@@ -436,6 +436,27 @@ fn an_inversion_starts_at_pure_noise_and_ends_at_its_latent() {
 }
 
 #[test]
+fn an_inversion_with_no_share_of_the_noise_is_the_latent_at_every_level() {
+    let grid = Schedule::new(&mini()).unwrap().grid(20).unwrap();
+    let trajectory = |seed, share| {
+        let noise = Stochastic::new(1.0, seed).unwrap().with_share(share);
+        let noise = noise.unwrap();
+        Inversion::new(grid.clone(), start(), text(0.0), Guidance::OFF, noise).unwrap()
+    };
+    let (plain, other) = (trajectory(5, 0.0), trajectory(6, 0.0));
+    assert_eq!(plain.states(), other.states());
+    for (x, step) in plain.states().iter().zip(grid.steps()) {
+        let signal = step.level.sqrt() as f32;
+        assert_eq!(*x, start().zip(&start(), |z, _| signal * z));
+    }
+    assert_ne!(trajectory(5, 0.5).states(), plain.states());
+    assert_ne!(trajectory(5, 0.5).states(), trajectory(6, 0.5).states());
+    for share in [-0.1, 1.1, f32::NAN] {
+        assert!(Stochastic::new(1.0, 0).unwrap().with_share(share).is_err());
+    }
+}
+
+#[test]
 fn an_inversion_is_completed_from_where_an_edit_starts_and_then_further() {
     let (net, control) = (Analytic::default(), Control::default());
     let span = Span::new(&control, Phase::Invert, 0.0, 1.0);

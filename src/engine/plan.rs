@@ -11,13 +11,15 @@ use crate::attribute::{Attribute, Catalogue, Learned, ModelId, Residuals, Tuning
 use crate::error::{Code, Error, Result};
 use crate::layer::Change;
 use crate::method::Lambda;
-use crate::recipe::{Recipe, Slider};
+use crate::recipe::{Form, Recipe, Slider};
 
 /// What an edit does unless recipe or attribute say otherwise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Defaults {
     pub steps: u32,
     pub guidance: f32,
+    /// Share of the noise in the inversion's samples.
+    pub noise: f32,
     /// For an edit in words: share of the noise range that keeps the neutral text.
     pub t_star: f64,
     /// For an edit in words: damping of residuals, 0..=1.
@@ -29,8 +31,8 @@ pub(super) struct Defaults {
 
 impl Defaults {
     /// The defaults of a model's family. The embedded model is trained for linear mixes of texts at
-    /// guidance 1, and to make the whole change where little noise is left: one prediction there is
-    /// nearer to the truth than many from further up. Its errors are fine-grained, so its changes are
+    /// guidance 1, and to make the whole change in one late prediction, from the picture as it is: nearer
+    /// to the truth than many predictions, and than one through noise. Its errors are fine-grained, so its changes are
     /// fitted over wide windows and most of the rest is left out (all by `benches/counterfactual`);
     /// a smaller ridge is as near to the truth and makes a sky's grain half as coarse again.
     /// Stable Diffusion needs guidance to follow a text at all.
@@ -38,6 +40,7 @@ impl Defaults {
         let plain = Defaults {
             steps: 20,
             guidance: 3.5,
+            noise: 1.0,
             t_star: 0.0,
             damping: 0.0,
             radius: Change::RADIUS as u32,
@@ -46,11 +49,12 @@ impl Defaults {
         };
         match (model.family.as_str(), model.name.as_str()) {
             ("mini", "mini") => Defaults {
-                steps: 10,
+                steps: 5,
                 guidance: 1.0,
-                t_star: 0.9,
+                noise: 0.0,
+                t_star: 0.8,
                 damping: 1.0,
-                radius: 16,
+                radius: 12,
                 epsilon: 1e-4,
                 rest: 0.2,
             },
@@ -86,6 +90,7 @@ pub(super) struct Plan {
     pub parts: Vec<Part>,
     pub steps: u32,
     pub guidance: f32,
+    pub noise: f32,
     pub radius: u32,
     pub epsilon: f32,
     pub rest: f32,
@@ -144,6 +149,13 @@ impl Plan {
             .guidance
             .or(tuning.and_then(|t| t.guidance))
             .unwrap_or(defaults.guidance);
+        let noise = match recipe.form {
+            Form::Published => 1.0,
+            Form::Corrected => recipe
+                .noise
+                .or(tuning.and_then(|t| t.noise))
+                .unwrap_or(defaults.noise),
+        };
         let composite = first.map(|a| &a.composite);
         let radius = recipe
             .radius
@@ -159,6 +171,7 @@ impl Plan {
             .unwrap_or(defaults.rest);
         complete.steps = Some(steps);
         complete.guidance = Some(guidance);
+        complete.noise = Some(noise);
         complete.radius = Some(radius);
         complete.epsilon = Some(epsilon);
         complete.rest = Some(rest);
@@ -171,6 +184,7 @@ impl Plan {
             parts,
             steps,
             guidance,
+            noise,
             radius,
             epsilon,
             rest,
@@ -334,6 +348,7 @@ mod tests {
             scale: 0.5,
             steps: None,
             guidance: None,
+            noise: None,
             residuals: Residuals::Exact,
         };
         let learned = Learned {
@@ -386,6 +401,7 @@ mod tests {
             (
                 once.steps,
                 once.guidance,
+                once.noise,
                 once.radius,
                 once.epsilon,
                 once.rest
@@ -393,6 +409,7 @@ mod tests {
             (
                 again.steps,
                 again.guidance,
+                again.noise,
                 again.radius,
                 again.epsilon,
                 again.rest

@@ -168,6 +168,7 @@ fn work(
             &plan.steps.to_le_bytes(),
             &plan.guidance.to_bits().to_le_bytes(),
             &plan.recipe.seed.to_le_bytes(),
+            &plan.noise.to_bits().to_le_bytes(),
         ],
     );
     let texts = plan.texts();
@@ -295,7 +296,8 @@ fn work(
                     let mut inversion = match kept {
                         Some(kept) => (*kept).clone(),
                         None => {
-                            let noise = Stochastic::new(ETA, plan.recipe.seed)?;
+                            let noise =
+                                Stochastic::new(ETA, plan.recipe.seed)?.with_share(plan.noise)?;
                             Inversion::new(
                                 grid,
                                 encoding.latent.clone(),

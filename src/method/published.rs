@@ -11,7 +11,7 @@
 //! were at the grid's last level. So strength 0 does not give the input back.
 
 use super::mix::{Blend, condition_at};
-use crate::diffusion::ddim::Update;
+use crate::diffusion::ddim::{Stochastic, Update};
 use crate::diffusion::plms::{self, History};
 use crate::diffusion::{
     Condition, Denoiser, Grid, Guidance, Latent, Prediction, Span, Step, q_sample,
@@ -57,12 +57,13 @@ impl PublishedInversion {
             start = Update::new(&towards(here, up), Prediction::Epsilon, 0.0).mean(&start, &e);
         }
 
+        let noise = Stochastic::new(1.0, seed)?;
         let mut residuals = Vec::with_capacity(steps.len());
         let mut history = History::new();
         let mut x = start.clone();
         for (i, step) in steps.iter().enumerate() {
             span.tell(steps.len() + i, work)?;
-            let target = q_sample(latent, step, seed)?;
+            let target = q_sample(latent, step, noise)?;
             let landed = |_: Latent| target.clone();
             let mean = history.advance(step, plms::after(&grid, i), &x, look, landed)?;
             residuals.push(target.zip(&mean, |q, m| q - m));

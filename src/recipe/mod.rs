@@ -112,6 +112,10 @@ pub struct Recipe {
     /// Classifier-free guidance scale, 1..=20; the attribute's or the model's default when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guidance: Option<f32>,
+    /// Share of the noise in the inversion's samples, 0..=1; the attribute's or the model's default
+    /// when absent. The published form has all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise: Option<f32>,
     /// How the change reaches full size.
     pub compositor: Compositor,
     /// Neighbourhood of the compositor's fit, 1..=64 model pixels; a default when absent.
@@ -144,6 +148,7 @@ impl Default for Recipe {
             seed: 0,
             steps: None,
             guidance: None,
+            noise: None,
             compositor: Compositor::default(),
             radius: None,
             epsilon: None,
@@ -232,6 +237,17 @@ impl Recipe {
         }
         if let Some(guidance) = self.guidance {
             params::GUIDANCE.check_number("guidance", f64::from(guidance))?;
+        }
+        if let Some(noise) = self.noise {
+            params::NOISE.check_number("noise", f64::from(noise))?;
+            if self.form == Form::Published && noise != 1.0 {
+                return Err(Error::new(
+                    Code::InvalidParameter,
+                    format!("noise = {noise}: must be 1 in the published form"),
+                )
+                .with_hint("leave noise out, or write \"form\": \"corrected\"")
+                .with_parameter("noise"));
+            }
         }
         if let Some(radius) = self.radius {
             params::RADIUS.check_integer("radius", u64::from(radius))?;

@@ -13,7 +13,7 @@ use crate::params::{self, Parameter};
 /// Bytes of JSON that are looked at: 16 sliders with the longest paths fit, a bomb does not.
 const MAX_BYTES: usize = 256 * 1024;
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "semblance",
     "attributes",
     "text",
@@ -21,6 +21,7 @@ const KEYS: [&str; 14] = [
     "seed",
     "steps",
     "guidance",
+    "noise",
     "compositor",
     "radius",
     "epsilon",
@@ -64,6 +65,7 @@ pub(super) fn recipe(text: &str) -> Result<Recipe> {
         seed: integer(&fields, &params::SEED)?.unwrap_or(defaults.seed),
         steps: small(&fields, &params::STEPS)?,
         guidance: number(&fields, &params::GUIDANCE)?,
+        noise: number(&fields, &params::NOISE)?,
         compositor: choice(&fields, &params::COMPOSITOR, |word| match word {
             "change" => Some(Compositor::Change),
             "direct" => Some(Compositor::Direct),

@@ -49,7 +49,7 @@ fn cached_equals_computed_byte_for_byte_and_is_reported() {
 }
 
 #[test]
-fn another_seed_picture_scene_or_number_of_steps_is_not_taken_from_the_cache() {
+fn another_seed_picture_scene_noise_or_number_of_steps_is_not_taken_from_the_cache() {
     let (picture, other) = (Picture::new(130, 90, RGBA8), Picture::new(131, 90, RGBA8));
     let warm = engine();
     let plain = recipe(&[("sunset", 0.8)]);
@@ -66,7 +66,11 @@ fn another_seed_picture_scene_or_number_of_steps_is_not_taken_from_the_cache() {
         scene: Some("the lake".into()),
         ..plain.clone()
     };
-    for changed in [&seed, &steps, &scene] {
+    let noise = Recipe {
+        noise: Some(0.5),
+        ..plain.clone()
+    };
+    for changed in [&seed, &steps, &scene, &noise] {
         let out = bytes(&warm, &picture, changed);
         assert_ne!(out, before);
         assert_eq!(out, bytes(&engine(), &picture, changed));

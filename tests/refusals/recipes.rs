@@ -100,7 +100,7 @@ fn a_recipe_made_in_code_is_checked_like_one_that_was_read() {
 fn a_recipe_survives_its_json_form() {
     let text = r#"{"semblance":1,"attributes":[{"name":"fog","strength":0.3},{"name":"a/b.toml"}],
         "text":{"from":"a \"photo\"","to":"é — 写真","strength":-2},"scene":"hills","seed":18446744073709551615,
-        "steps":1000,"guidance":20,"compositor":"direct","radius":64,"epsilon":1e-8,"rest":0.25,"form":"published",
+        "steps":1000,"guidance":20,"noise":1,"compositor":"direct","radius":64,"epsilon":1e-8,"rest":0.25,"form":"published",
         "identity_shortcut":"off","stamp":{"version":"9","model":"m","model_hash":"h","cpu_path":"p"}}"#;
     let recipe = Recipe::from_json(text).unwrap();
     assert_eq!(recipe.attributes[1].strength, 1.0);

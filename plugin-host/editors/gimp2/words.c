@@ -204,7 +204,7 @@ static void append_option(GString *line, const char *option, const char *value) 
 }
 
 char *words_command(JsonObject *recipe, const char *source, const char *model, gboolean mask) {
-  static const char *const others[] = {"scene",    "seed",       "steps",  "guidance",
+  static const char *const others[] = {"scene",    "seed",       "steps",  "guidance", "noise",
                                        "compositor", "radius", "epsilon", "rest"};
   GString *line = g_string_new(NULL);
   JsonObject *text = json_object_of(recipe, "text");

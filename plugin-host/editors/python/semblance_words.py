@@ -99,7 +99,7 @@ def command(recipe, source, model="", mask=False):
         line += ["--from", text["from"], "--to", text["to"]]
         if text.get("strength", 1) != 1:
             line += ["--strength", number(text["strength"])]
-    for key in ("scene", "seed", "steps", "guidance", "compositor", "radius", "epsilon", "rest"):
+    for key in ("scene", "seed", "steps", "guidance", "noise", "compositor", "radius", "epsilon", "rest"):
         if key in recipe:
             line += [f"--{key}", str(recipe[key])]
     if mask:

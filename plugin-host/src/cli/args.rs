@@ -160,13 +160,17 @@ pub struct Making {
     #[arg(long, value_name = "TEXT")]
     pub scene: Option<String>,
 
-    /// Seed of all noise.
+    /// Seed of all noise; the embedded model adds none unless --noise says so.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 
     /// Classifier-free guidance scale, 1 to 20.
     #[arg(long, value_name = "G", allow_negative_numbers = true)]
     pub guidance: Option<f64>,
+
+    /// Share of the noise that the picture is shown under to the model, 0 to 1.
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    pub noise: Option<f64>,
 
     /// How the change reaches the picture's own pixels.
     #[arg(long, value_name = "HOW")]

@@ -92,6 +92,7 @@ fn start(making: &Making) -> Result<Map<String, Value>> {
     set("scene", making.scene.as_ref().map(|scene| json!(scene)));
     set("seed", making.seed.map(|seed| json!(seed)));
     set("guidance", making.guidance.map(|guidance| json!(guidance)));
+    set("noise", making.noise.map(|noise| json!(noise)));
     set("radius", making.radius.map(|radius| json!(radius)));
     set("epsilon", making.epsilon.map(|epsilon| json!(epsilon)));
     set("rest", making.rest.map(|rest| json!(rest)));
