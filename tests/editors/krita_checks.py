@@ -374,12 +374,17 @@ def dialog():
 
     def again(window):
         seen["again"] = window.strengths["sunset"].value(), window.replace.isChecked()
+        document.saveAs(f"{OUT}/own.kra")
+        window._copy()
+        seen["own"] = window.said.text()
         window.strengths["sunset"].setValue(0.4)
         yield lambda: ready(window)
         window._ok()
         yield lambda: False
 
     drive(Window(None, document, new), again)
+    check("the command names no file that the shell's cannot read",
+          seen.get("own", "").startswith("semblance edit IN.png -a sunset=0.8"))
     check("edit again opens with the layer's recipe", seen.get("again") == (0.8, True))
     check("and replaces the layer", [node.name() for node in document.topLevelNodes()]
           == [below.name(), "sunset 0.4"])

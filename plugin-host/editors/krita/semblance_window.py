@@ -323,7 +323,10 @@ class Window(QDialog):
             self._reopen()
 
     def _copy(self):
-        line = words.command(self._recipe(), self.document.fileName() or "IN.png", self.model,
+        file = self.document.fileName()
+        if not file or file.endswith((".kra", ".krz")):
+            file = "IN.png"  # the command line reads no file of Krita's own
+        line = words.command(self._recipe(), file, self.model,
                              self.source is not None and self.source.mask_bytes is not None)
         QApplication.clipboard().setText(line)
         self._say(line)
