@@ -3,11 +3,13 @@
 //!
 //! Medians on this machine, the backends by turns, at the model's own size. FOLDER is a model in
 //! diffusers layout, the embedded one by default; `--sd15` takes a U-Net of Stable Diffusion 1.5's
-//! shape with random weights instead (8 GB of memory). `--gradients` times that U-Net's readings
-//! instead, beside its plain values. FILE gets a row for each measure.
-#![allow(clippy::unwrap_used)]
+//! shape with random weights instead (8 GB of memory). `--gradients` times the U-Net's readings instead,
+//! beside its plain values, and says how much memory each takes over the weights at its peak. `--start FOLDER` takes the seconds from nothing loaded to the first
+//! prediction instead, from the model's files and from packed weights. FILE gets a row for each measure.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use semblance::job::Cancel;
@@ -18,7 +20,7 @@ use semblance::nn::dual::Dual;
 use semblance::nn::native::Native;
 use semblance::nn::tape::{Memory, Tape};
 use semblance::nn::{Ops, Shape};
-use semblance::weights::{ModelSource, Tensors};
+use semblance::weights::{ModelSource, Packs, Tensors};
 use semblance::{Latent, Result};
 
 type Measure = (String, Box<dyn FnMut()>);
@@ -123,24 +125,56 @@ fn sd15<O: Ops + 'static>(ops: O, side: usize) -> Vec<Measure> {
     vec![(format!("SD 1.5 U-Net, batch 1, {side}×{side}"), Box::new(f))]
 }
 
-/// The readings of a U-Net of Stable Diffusion 1.5's shape, and as often its plain values: gradients
-/// to latents and text, and a tangent.
-fn readings(ops: Native, side: usize) -> (Vec<Measure>, Vec<Measure>) {
+/// A U-Net, by itself or in its model.
+#[derive(Clone)]
+enum Net {
+    Alone(Rc<UNet<Native>>),
+    Within(Arc<Pipeline>),
+}
+
+impl Net {
+    fn get(&self) -> &UNet<Native> {
+        match self {
+            Net::Alone(net) => net,
+            Net::Within(model) => model.unet_network(),
+        }
+    }
+}
+
+/// The readings of a U-Net on latents of `side` × `side`, and as often its plain values: gradients to
+/// latents and text, and a tangent. Without a `source` it has Stable Diffusion 1.5's shape.
+fn readings(
+    ops: Native,
+    source: Option<&ModelSource>,
+    side: usize,
+) -> (Vec<Measure>, Vec<Measure>) {
     let run = Cancel::new();
-    let config = UNetConfig::stable_diffusion_1();
-    let net = Rc::new(UNet::new(&Builder::new(&ops, &Random, &run), config).unwrap());
-    let text = Shape::tokens(1, 77, 768);
+    let (net, name, side, tokens, width) = match source {
+        None => {
+            let config = UNetConfig::stable_diffusion_1();
+            let net = UNet::new(&Builder::new(&ops, &Random, &run), config).unwrap();
+            (Net::Alone(Rc::new(net)), "SD 1.5 U-Net", side, 77, 768)
+        }
+        Some(source) => {
+            let model = Pipeline::load_on(ops.clone(), source, &run).unwrap();
+            let side = model.outline().native_size() / model.vae_factor();
+            let width = model.unet_config().text_width;
+            (Net::Within(model), "U-Net", side, 32, width)
+        }
+    };
+    let channels = net.get().config().in_channels;
+    let text = Shape::tokens(1, tokens, width);
     let text = ops.value(noise(text.len(), 3), text).unwrap();
-    let latent = Shape::map(1, side, side, 4);
+    let latent = Shape::map(1, side, side, channels);
     let x = ops.value(noise(latent.len(), 4), latent).unwrap();
     let mut both: (Vec<Measure>, Vec<Measure>) = Default::default();
-    let mut add = |name: &str, f: Box<dyn FnMut()>| {
-        let name = format!("SD 1.5 U-Net, {name}, {side}×{side}");
+    let mut add = |reading: &str, f: Box<dyn FnMut()>| {
+        let name = format!("{name}, {reading}, {side}×{side}");
         both.0.push((name.clone(), f));
         let (net, ops, x, text) = (net.clone(), ops.clone(), x.clone(), text.clone());
         let values = move || {
-            let keys = net.text_keys(&ops, &text).unwrap();
-            drop(net.forward(&ops, &x, &[500.0], &keys, &Cancel::new()));
+            let keys = net.get().text_keys(&ops, &text).unwrap();
+            drop(net.get().forward(&ops, &x, &[500.0], &keys, &Cancel::new()));
         };
         both.1.push((name, Box::new(values)));
     };
@@ -150,8 +184,10 @@ fn readings(ops: Native, side: usize) -> (Vec<Measure>, Vec<Measure>) {
             let tape = Tape::new(&ops, memory);
             let x = tape.watch(x.clone()).unwrap();
             let text = tape.watch(text.clone()).unwrap();
-            let keys = net.text_keys(&tape, &text).unwrap();
-            let y = net.forward(&tape, &x, &[500.0], &keys, &Cancel::new());
+            let keys = net.get().text_keys(&tape, &text).unwrap();
+            let y = net
+                .get()
+                .forward(&tape, &x, &[500.0], &keys, &Cancel::new());
             let y = y.unwrap().out;
             let g = ops.value(noise(latent.len(), 5), latent).unwrap();
             tape.backward(&[(&y, &g)], &[&x, &text], &Cancel::new())
@@ -164,11 +200,30 @@ fn readings(ops: Native, side: usize) -> (Vec<Measure>, Vec<Measure>) {
         let dual = Dual::new(&ops);
         let x = dual.moving(x.clone(), x.clone()).unwrap();
         let text = dual.moving(text.clone(), text.clone()).unwrap();
-        let keys = net.text_keys(&dual, &text).unwrap();
-        drop(net.forward(&dual, &x, &[500.0], &keys, &Cancel::new()));
+        let keys = net.get().text_keys(&dual, &text).unwrap();
+        drop(
+            net.get()
+                .forward(&dual, &x, &[500.0], &keys, &Cancel::new()),
+        );
     };
     add("tangent", Box::new(tangent));
     both
+}
+
+/// GiB that the process has in memory (`VmRSS`) or had at most (`VmHWM`), where the system says.
+fn resident(field: &str) -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix(field))?;
+    let kib = line.trim_start_matches(':').split_whitespace().next()?;
+    Some(kib.parse::<f64>().ok()? / f64::from(1 << 20))
+}
+
+/// GiB that the process has at most while `f` runs.
+fn peak(f: &mut dyn FnMut()) -> Option<f64> {
+    // Linux's word for "forget the highest so far".
+    std::fs::write("/proc/self/clear_refs", "5").ok()?;
+    f();
+    resident("VmHWM")
 }
 
 /// Medians of both, run by turns for about a second and at least three times.
@@ -193,43 +248,112 @@ fn time(ours: &mut dyn FnMut(), peer: &mut dyn FnMut()) -> (f64, f64) {
     (median(times.0), median(times.1))
 }
 
+/// Seconds from nothing loaded to the end of the first prediction: from the files alone, packing them for
+/// the next time, and from packed weights.
+fn starts(native: &Native, source: &ModelSource) -> serde_json::Value {
+    let folder = tempfile::tempdir().unwrap();
+    let packs = Packs::at(folder.path()).bounded(0, u64::MAX);
+    let run = Cancel::new();
+    let seconds = |since: Instant| since.elapsed().as_secs_f64();
+    let start = |packs: &Packs| {
+        let begin = Instant::now();
+        let p = Pipeline::load_kept(native.clone(), source, packs, &run).unwrap();
+        let loaded = seconds(begin);
+        let text = p.encode_text("a photo of the lake", &run).unwrap();
+        let c = p.context(&text).unwrap();
+        let told = seconds(begin);
+        let side = p.outline().native_size() / p.vae_factor();
+        let x = Latent {
+            data: noise(side * side * p.latent_channels(), 1),
+            channels: p.latent_channels(),
+            height: side,
+            width: side,
+        };
+        let step = || drop(p.unet(&[(&x, 500.0, &c)], &run).unwrap());
+        step();
+        let first = seconds(begin);
+        let mut steps: Vec<f64> = (0..3)
+            .map(|_| {
+                let begin = Instant::now();
+                step();
+                seconds(begin)
+            })
+            .collect();
+        steps.sort_by(f64::total_cmp);
+        (p.kept().clone(), [loaded, told - loaded, first, steps[1]])
+    };
+    println!(
+        "{:<24}{:>12}{:>12}{:>12}{:>12}{:>16}",
+        "seconds", "load", "text", "first step", "a step", "more than that"
+    );
+    let mut rows = Vec::new();
+    for (name, packs) in [
+        ("from the files", &Packs::off()),
+        ("packing them", &packs),
+        ("packed", &packs),
+        ("packed, again", &packs),
+    ] {
+        let (kept, [load, text, first, step]) = start(packs);
+        let more = first - step;
+        println!("{name:<24}{load:>12.3}{text:>12.3}{first:>12.3}{step:>12.3}{more:>16.3}");
+        rows.push(serde_json::json!({
+            "measure": format!("start to first step, {name}"), "kept": kept.words(), "ours_s": first,
+            "load_s": load, "text_s": text, "step_s": step, "cpu_path": native.name(),
+        }));
+    }
+    rows.into()
+}
+
 fn main() {
     // cargo passes --bench.
     let mut args = std::env::args().skip(1).filter(|a| a != "--bench");
     let (mut folder, mut json, mut large, mut gradients) = (None, None, None, false);
+    let mut start = false;
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--json" => json = args.next(),
             "--sd15" => large = Some(32),
             "--sd15-64" => large = Some(64),
             "--gradients" => gradients = true,
+            "--start" => start = true,
             _ => folder = Some(arg),
         }
     }
     let native = Native::detect().unwrap();
     let path = native.name();
+    if start {
+        let folder = folder.expect("--start takes a model's folder");
+        let rows = starts(&native, &ModelSource::Directory(folder.into()));
+        if let Some(file) = json {
+            std::fs::write(file, serde_json::to_string_pretty(&rows).unwrap()).unwrap();
+        }
+        return;
+    }
     let peer = match gradients {
         true => "plain values".to_owned(),
         false => Candle.name(),
     };
-    let (ours, theirs) = match large {
-        _ if gradients => readings(native, large.unwrap_or(32)),
-        Some(side) => (sd15(native, side), sd15(Candle, side)),
-        None => {
-            let source = match folder {
-                Some(folder) => ModelSource::Directory(folder.into()),
-                None => ModelSource::Embedded(semblance_model_mini::FILES),
-            };
-            (measures(native, &source), measures(Candle, &source))
-        }
+    let source = match folder {
+        Some(folder) => ModelSource::Directory(folder.into()),
+        None => ModelSource::Embedded(semblance_model_mini::FILES),
     };
+    let (ours, theirs) = match large {
+        Some(side) if gradients => readings(native, None, side),
+        None if gradients => readings(native, Some(&source), 0),
+        Some(side) => (sd15(native, side), sd15(Candle, side)),
+        None => (measures(native, &source), measures(Candle, &source)),
+    };
+    let weights = resident("VmRSS").unwrap_or_default();
     println!("{:<48}{path:>18}{peer:>18}{:>8}", "milliseconds", "ratio");
     let mut rows = Vec::new();
     for ((measure, mut ours), (_, mut theirs)) in ours.into_iter().zip(theirs) {
+        let most = gradients.then(|| peak(&mut ours)).flatten();
+        let over = most.map(|most| most - weights);
         let (ours_s, peer_s) = time(&mut ours, &mut theirs);
         let ratio = ours_s / peer_s;
         let (a, b) = (1e3 * ours_s, 1e3 * peer_s);
-        println!("{measure:<48}{a:>18.2}{b:>18.2}{ratio:>8.2}");
+        let memory = over.map_or_else(String::new, |x| format!("{x:>8.2} GiB over the weights"));
+        println!("{measure:<48}{a:>18.2}{b:>18.2}{ratio:>8.2}{memory}");
         rows.push(serde_json::json!({
             "measure": measure,
             "ours_s": ours_s,
@@ -237,6 +361,7 @@ fn main() {
             "peer_s": peer_s,
             "ratio": ratio,
             "cpu_path": path,
+            "over_weights_gib": over,
         }));
     }
     if let Some(file) = json {

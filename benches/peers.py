@@ -1,12 +1,15 @@
-"""Seconds of each network beside torch's and OpenVINO's, in one run: benches/peers [--sd15 32|64] [--json FILE].
+"""Seconds of each network beside torch's and OpenVINO's, in one run: benches/peers [--sd15 32|64] [--gradients | --start] [--json FILE].
 
 Medians on this machine, at the models' own sizes: first Semblance's own (cargo bench --bench networks, f32 and bf16), then
 the peers' with the same shapes. `--sd15 SIDE` takes a U-Net of Stable Diffusion 1.5's shape with random weights on SIDE x
-SIDE latents. benches/peers sets up what this needs outside the checkout. Not a test: it asserts nothing.
+SIDE latents. `--gradients` times forward and backward to latents and text instead, beside torch alone. `--start` times
+ours from nothing loaded to the first step, for a whole model of that shape with random weights (it takes 9 GB of disk for
+that long). benches/peers sets up what this needs outside the checkout. Not a test: it asserts nothing.
 """
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import tempfile
@@ -15,7 +18,7 @@ import time
 import openvino as ov
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextModelWithProjection
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MINI = f"{REPO}/models/mini"
@@ -58,6 +61,32 @@ def sd15(side):
     return {f"SD 1.5 U-Net, batch 1, {side}×{side}": (call, (torch.randn(1, 4, side, side), torch.tensor([500.0]), torch.randn(1, 77, 768)))}
 
 
+def write_sd15(folder):
+    """A model of Stable Diffusion 1.5's shape with random weights in f16; its words are the embedded model's."""
+    wide, four = (128, 256, 512, 512), lambda name: (name,) * 4
+    parts = {
+        "unet": UNet2DConditionModel(sample_size=64, cross_attention_dim=768),
+        "vae": AutoencoderKL(block_out_channels=wide, down_block_types=four("DownEncoderBlock2D"), latent_channels=4,
+                             up_block_types=four("UpDecoderBlock2D"), layers_per_block=2, sample_size=512),
+        "text_encoder": CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12,
+                                                     num_hidden_layers=12)),
+    }
+    for name, part in parts.items():
+        part.half().save_pretrained(f"{folder}/{name}")
+    for name in ("tokenizer", "scheduler"):
+        shutil.copytree(f"{MINI}/{name}", f"{folder}/{name}")
+    shutil.copy(f"{MINI}/model_index.json", folder)
+
+
+def start(a):
+    with tempfile.TemporaryDirectory() as folder:
+        write_sd15(folder)
+        cmd = ["cargo", "bench", "-q", "--bench", "networks", "--", folder, "--start"] + (["--json", a.json] if a.json else [])
+        for path in ["auto"] + ["avx512bf16"] * ("avx512_bf16" in open("/proc/cpuinfo").read()):
+            print(f"SEMBLANCE_CPU={path}", flush=True)
+            subprocess.run(cmd, cwd=REPO, env={**os.environ, "SEMBLANCE_CPU": path}, check=True)
+
+
 def median(f):
     """Seconds of a call: the median of about a second's calls, three at least."""
     f()
@@ -75,6 +104,42 @@ def torch_seconds(module, inputs, dtype):
     return median(lambda: module(*inputs))
 
 
+def gradient_cases(a):
+    """{measure: (U-Net, latents, time, text, whether it checkpoints)}, named as benches/networks.rs names them."""
+    if a.sd15:
+        torch.manual_seed(0)
+        unet, name, side, tokens = UNet2DConditionModel(sample_size=64, cross_attention_dim=768), "SD 1.5 U-Net", a.sd15, 77
+    else:
+        unet = UNet2DConditionModel.from_pretrained(f"{MINI}/unet").float()
+        name, side, tokens = "U-Net", unet.config.sample_size, TOKENS
+    unet.requires_grad_(False)
+    inputs = torch.randn(1, 4, side, side), torch.tensor([500.0]), torch.randn(1, tokens, unet.config.cross_attention_dim)
+    return {f"{name}, gradients, {how}, {side}×{side}": (unet, *inputs, how == "Checkpoints") for how in ("Checkpoints", "All")}
+
+
+def resident(field):
+    """GiB in memory (VmRSS) or at most so far (VmHWM)."""
+    line = next(line for line in open("/proc/self/status") if line.startswith(field))
+    return int(line.split()[1]) / 2**20
+
+
+def torch_gradients(unet, x, t, c, checkpoints, dtype):
+    """Seconds of a forward and a backward pass, and GiB over the weights at the peak."""
+    unet = unet.to(dtype).train()  # without dropout; diffusers checkpoints in training
+    unet.enable_gradient_checkpointing() if checkpoints else unet.disable_gradient_checkpointing()
+    x, c = (v.to(dtype).requires_grad_() for v in (x, c))
+    g = torch.randn_like(x)
+
+    def gradient():
+        with torch.enable_grad():
+            torch.autograd.grad(unet(x, t, c).sample, (x, c), g)
+
+    weights = resident("VmRSS")
+    open("/proc/self/clear_refs", "w").write("5")  # Linux's word for: forget the highest so far
+    seconds = median(gradient)
+    return seconds, resident("VmHWM") - weights
+
+
 def openvino_seconds(model, inputs, precision):
     compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"})
     arrays = [x.numpy() for x in inputs]
@@ -84,7 +149,7 @@ def openvino_seconds(model, inputs, precision):
 def ours(a, path):
     """{measure: seconds} of cargo bench --bench networks, on the CPU path asked for (None: its own choice)."""
     with tempfile.NamedTemporaryFile(suffix=".json") as f:
-        extra = {32: ["--sd15"], 64: ["--sd15-64"]}.get(a.sd15, [])
+        extra = {32: ["--sd15"], 64: ["--sd15-64"]}.get(a.sd15, []) + ["--gradients"] * a.gradients
         env = {**os.environ, **({"SEMBLANCE_CPU": path} if path else {})}
         cmd = ["cargo", "bench", "-q", "--bench", "networks", "--", *extra, "--json", f.name]
         if subprocess.run(cmd, cwd=REPO, env=env, stdout=subprocess.DEVNULL).returncode:
@@ -95,12 +160,18 @@ def ours(a, path):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--sd15", type=int, choices=(32, 64))
+    p.add_argument("--gradients", action="store_true")
+    p.add_argument("--start", action="store_true")
     p.add_argument("--json")
     a = p.parse_args()
+    if a.start:
+        return start(a)
     torch.set_grad_enabled(False)
     figures = {"ours f32": ours(a, None)}
     if "avx512_bf16" in open("/proc/cpuinfo").read():
         figures["ours bf16"] = ours(a, "avx512bf16")
+    if a.gradients:
+        return compare_gradients(a, figures)
     cases = sd15(a.sd15) if a.sd15 else mini()
     for name in ("torch f32", "torch bf16", "openvino f32", "openvino bf16"):
         figures[name] = {}
@@ -112,10 +183,25 @@ def main():
         del model
         figures["torch f32"][measure] = torch_seconds(module, inputs, torch.float32)
         figures["torch bf16"][measure] = torch_seconds(module, inputs, torch.bfloat16)
+    show(a, figures, cases)
+
+
+def compare_gradients(a, figures):
+    cases = gradient_cases(a)
+    for name, dtype in (("torch f32", torch.float32), ("torch bf16", torch.bfloat16)):
+        figures[name] = {}
+        for measure, case in cases.items():
+            figures[name][measure], over = torch_gradients(*case, dtype)
+            print("%s, %s: %.2f GiB over the weights" % (measure, name, over))
+    show(a, figures, cases)
+
+
+def show(a, figures, cases):
+    """Prints the table, and writes it to a.json."""
     print("milliseconds, and in brackets ours over the peer's in the same precision")
-    print("%-32s" % "" + "".join("%20s" % name for name in figures))
+    print("%-44s" % "" + "".join("%20s" % name for name in figures))
     for measure in cases:
-        row = "%-32s" % measure
+        row = "%-44s" % measure
         for name, values in figures.items():
             if measure not in values:
                 row += "%20s" % "-"

@@ -19,6 +19,7 @@ struct Document {
     memory_limit: Option<u64>,
     #[serde(default)]
     attribute_folders: Vec<PathBuf>,
+    packed_folder: Option<PathBuf>,
     #[serde(default)]
     log_level: Level,
 }
@@ -52,6 +53,7 @@ pub fn parse(json: &str) -> Result<(EngineOptions, Level)> {
         threads: document.threads.and_then(NonZeroUsize::new),
         memory_limit: document.memory_limit,
         attribute_folders: document.attribute_folders,
+        packed_folder: document.packed_folder,
     };
     Ok((options, document.log_level))
 }
@@ -71,12 +73,13 @@ mod tests {
     #[test]
     fn every_option_arrives() {
         let json = r#"{"semblance":1,"model_folder":"/m","threads":3,"memory_limit":7,
-                       "attribute_folders":["/a"],"log_level":"debug"}"#;
+                       "attribute_folders":["/a"],"packed_folder":"","log_level":"debug"}"#;
         let (options, level) = parse(json).unwrap();
         assert_eq!(options.model, ModelChoice::Folder("/m".into()));
         assert_eq!(options.threads.map(NonZeroUsize::get), Some(3));
         assert_eq!(options.memory_limit, Some(7));
         assert_eq!(options.attribute_folders, [PathBuf::from("/a")]);
+        assert_eq!(options.packed_folder, Some(PathBuf::new()));
         assert_eq!(level, Level::Debug);
     }
 

@@ -317,6 +317,10 @@ typedef struct semblance_api {
    *    "threads": 4,                   1..=256; absent: all cores
    *    "memory_limit": 4294967296,     bytes for weights and jobs; absent: what is free
    *    "attribute_folders": ["/path"], folders with further attribute files (*.toml)
+   *    "packed_folder": "/path",       where weights of large models are kept packed, 16 GiB at
+   *                                    most, for the next start; "": nowhere; absent: what
+   *                                    SEMBLANCE_PACKED in the environment says (a folder, or
+   *                                    "off"), or semblance/packed in the user's cache folder
    *    "log_level": "info"}            "error", "warning", "info" (default) or "debug"
    *
    * `*engine` is yours: engine_destroy. */

@@ -68,10 +68,10 @@ impl Window {
 #[derive(Debug)]
 pub struct Conv {
     pub(crate) weights: Weights,
-    inputs: usize,
+    pub(crate) inputs: usize,
     pub(crate) window: Window,
-    gathers: bool,
-    zeros: Buffer,
+    pub(crate) gathers: bool,
+    pub(crate) zeros: Buffer,
 }
 
 impl Conv {
@@ -118,7 +118,7 @@ impl Conv {
         window: Window,
     ) -> Result<Conv> {
         let area = window.size * window.size;
-        let gathers = inputs < GATHER_BELOW && area > 1;
+        let gathers = Self::gathers(inputs, window);
         let weights = if gathers {
             let plain = Plain {
                 taps: 1,
@@ -141,7 +141,16 @@ impl Conv {
         Self::over(weights, inputs, window, gathers)
     }
 
-    fn over(weights: Weights, inputs: usize, window: Window, gathers: bool) -> Result<Conv> {
+    pub(crate) fn gathers(inputs: usize, window: Window) -> bool {
+        inputs < GATHER_BELOW && window.size > 1
+    }
+
+    pub(crate) fn over(
+        weights: Weights,
+        inputs: usize,
+        window: Window,
+        gathers: bool,
+    ) -> Result<Conv> {
         Ok(Conv {
             zeros: Buffer::zeros(weights.padded)?,
             weights,

@@ -2,22 +2,33 @@
 //!
 //! For: reverse mode. Not for: networks with transposed convolutions of their own (no bias here).
 //!
-//! At stride 1 it is a convolution with the kernel turned by 180° and inputs and outputs exchanged.
-//! At a larger one, zeros are put between the rows and columns of the cotangent first, which does
-//! stride² times the work: few layers have one.
+//! At stride 1 it is a convolution with the kernel turned by 180° and inputs and outputs exchanged. At a
+//! larger one every position is multiplied with all places of the kernel, and every input adds up what
+//! its places got: no more work than the convolution itself.
 
 use crate::conv::{Conv, Size, Window};
 use crate::error::{Result, mismatch};
+use crate::linear::linear;
 use crate::memory::with_scratch;
+use crate::pack::{Plain, Weights};
 use crate::product::Finish;
 use crate::slices::by_rows;
 
 /// A transposed convolution, packed for one path.
 #[derive(Debug)]
 pub struct ConvTransposed {
-    turned: Conv,
-    /// The window of the convolution whose transpose it is.
+    back: Back,
+    /// The window of the convolution whose transpose it is, and its channels in and out.
     window: Window,
+    channels: (usize, usize),
+}
+
+#[derive(Debug)]
+enum Back {
+    /// A convolution back.
+    Turned(Conv),
+    /// From a position to `size² · inputs` numbers, place by place of the kernel.
+    Apart(Weights),
 }
 
 impl Conv {
@@ -25,7 +36,8 @@ impl Conv {
     ///
     /// Errors when there are more zeros around the map than the kernel reaches over.
     pub fn transposed(&self) -> Result<ConvTransposed> {
-        let Window { size, padding, .. } = self.window;
+        let window = self.window;
+        let (size, padding) = (window.size, window.padding);
         let around = |p: usize| (size - 1).checked_sub(p);
         let (Some(before), Some(after)) = (around(padding.0), around(padding.1)) else {
             let what = format!("padding {padding:?} of a kernel of {size}");
@@ -36,14 +48,41 @@ impl Conv {
             stride: 1,
             padding: (before, after),
         };
-        let (inputs, outputs) = self.channels();
-        let last = size * size - 1;
-        let number = |i: usize, tap: usize, o: usize| self.number(o, last - tap, i);
-        let cpu = self.weights.cpu;
+        let back = match window.stride {
+            1 => Back::Turned(self.turned(turned)?),
+            _ => Back::Apart(self.apart()?),
+        };
         Ok(ConvTransposed {
-            turned: Conv::assemble(cpu, number, None, (outputs, inputs), turned)?,
-            window: self.window,
+            back,
+            window,
+            channels: self.channels(),
         })
+    }
+
+    fn turned(&self, window: Window) -> Result<Conv> {
+        let (inputs, outputs) = self.channels();
+        if !self.gathers && !Conv::gathers(outputs, window) {
+            return Conv::over(self.weights.exchanged()?, outputs, window, false);
+        }
+        let last = window.size * window.size - 1;
+        let number = |i: usize, tap: usize, o: usize| self.number(o, last - tap, i);
+        Conv::assemble(self.weights.cpu, number, None, (outputs, inputs), window)
+    }
+
+    fn apart(&self) -> Result<Weights> {
+        let quick = (!self.gathers).then(|| self.weights.exchanged_apart());
+        if let Some(weights) = quick.flatten() {
+            return weights;
+        }
+        let (inputs, outputs) = self.channels();
+        let plain = Plain {
+            taps: 1,
+            inputs: outputs,
+            outputs: self.window.size * self.window.size * inputs,
+            gated: false,
+            at: |at: usize, _, o: usize| self.number(o, at / inputs, at % inputs),
+        };
+        Weights::pack(self.weights.cpu, &plain, None)
     }
 }
 
@@ -52,49 +91,60 @@ impl ConvTransposed {
     ///
     /// Errors when sizes do not fit.
     pub fn run(&self, g: &[f32], from: Size, to: Size, out: &mut [f32]) -> Result<()> {
-        let Window {
-            size,
-            stride,
-            padding,
-        } = self.window;
-        // Rows (or columns) with the zeros between them and those that no window reached.
-        let spread = |length: usize, input: usize| {
-            (self.window.output(input) == Some(length)).then(|| {
-                (length - 1) * stride + 1 + (input + padding.0 + padding.1 - size) % stride
-            })
-        };
-        let wide = spread(from.h, to.h).and_then(|h| {
-            let w = spread(from.w, to.w)?;
-            Some(Size { h, w, ..from })
-        });
-        let wide = wide.filter(|wide| {
-            from.len() == Some(g.len()) && self.turned.output(*wide) == Some(to) && !g.is_empty()
-        });
-        let Some(wide) = wide else {
+        let size = self.window.size;
+        let (inputs, outputs) = self.channels;
+        let fits = (to.n, to.c, from.c) == (from.n, inputs, outputs)
+            && self.window.output(to.h) == Some(from.h)
+            && self.window.output(to.w) == Some(from.w)
+            && from.len() == Some(g.len())
+            && to.len() == Some(out.len())
+            && !g.is_empty();
+        if !fits {
             let what = format!("{} numbers of {from:?} back to {to:?}", g.len());
             return Err(mismatch("conv transposed", what));
-        };
-        if stride == 1 {
-            return self.turned.run(g, from, Finish::default(), out);
         }
-        let line = wide.w * wide.c;
-        with_scratch(wide.n * wide.h * line, |scratch| {
-            by_rows(scratch, line, |first, rows| {
-                rows.fill(0.0);
+        let weights = match &self.back {
+            Back::Turned(conv) => return conv.run(g, from, Finish::default(), out),
+            Back::Apart(weights) => weights,
+        };
+        let each = size * size * inputs;
+        let line = to.w * inputs;
+        with_scratch(from.n * from.h * from.w * each, |scratch| -> Result<()> {
+            linear(g, from.n, weights, Finish::default(), scratch)?;
+            let parts: &[f32] = scratch;
+            by_rows(out, line, |first, rows| {
                 for (i, row) in rows.chunks_exact_mut(line).enumerate() {
-                    let (n, y) = ((first + i) / wide.h, (first + i) % wide.h);
-                    if !y.is_multiple_of(stride) || y / stride >= from.h {
-                        continue;
-                    }
-                    let at = (n * from.h + y / stride) * from.w * from.c;
-                    let pixels = g.get(at..at + from.w * from.c).unwrap_or_default();
-                    let places = row.chunks_exact_mut(wide.c).step_by(stride);
-                    for (place, pixel) in places.zip(pixels.chunks_exact(wide.c)) {
-                        place.copy_from_slice(pixel);
+                    row.fill(0.0);
+                    let (n, y) = ((first + i) / to.h, (first + i) % to.h);
+                    for dy in 0..size {
+                        let Some(gy) = self.reached(y, dy, from.h) else {
+                            continue;
+                        };
+                        let start = (n * from.h + gy) * from.w;
+                        for (x, pixel) in row.chunks_exact_mut(inputs).enumerate() {
+                            for dx in 0..size {
+                                let Some(gx) = self.reached(x, dx, from.w) else {
+                                    continue;
+                                };
+                                let at = (start + gx) * each + (dy * size + dx) * inputs;
+                                let part = parts.get(at..at + inputs).unwrap_or_default();
+                                pixel.iter_mut().zip(part).for_each(|(to, x)| *to += x);
+                            }
+                        }
                     }
                 }
             });
-            self.turned.run(scratch, wide, Finish::default(), out)
+            Ok(())
         })?
+    }
+
+    /// The position, of `count`, whose window has its place `d` on the input row or column `at`.
+    fn reached(&self, at: usize, d: usize, count: usize) -> Option<usize> {
+        let Window {
+            stride, padding, ..
+        } = self.window;
+        let begin = (at + padding.0).checked_sub(d)?;
+        let position = begin / stride;
+        (begin.is_multiple_of(stride) && position < count).then_some(position)
     }
 }

@@ -11,6 +11,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{KernelError, Result};
+use crate::pages;
 
 /// A cache line, and the widest vector.
 const ALIGN: usize = 64;
@@ -20,6 +21,8 @@ const ALIGN: usize = 64;
 pub struct Buffer {
     at: NonNull<f32>,
     len: usize,
+    /// From [`pages`], not from the allocator.
+    paged: bool,
 }
 
 // SAFETY: a buffer owns its memory alone and holds plain numbers.
@@ -35,15 +38,42 @@ impl Buffer {
         };
         let layout = layout(len).ok_or_else(fail)?;
         if layout.size() == 0 {
+            return Ok(Buffer::default());
+        }
+        if layout.size() >= pages::LARGE
+            && let Some(at) = pages::zeros(layout.size())
+        {
             return Ok(Buffer {
-                at: NonNull::dangling(),
-                len: 0,
+                at: at.cast(),
+                len,
+                paged: true,
             });
         }
         // SAFETY: the layout's size is not zero.
         let at = unsafe { alloc_zeroed(layout) };
         let at = NonNull::new(at.cast::<f32>()).ok_or_else(fail)?;
-        Ok(Buffer { at, len })
+        Ok(Buffer {
+            at,
+            len,
+            paged: false,
+        })
+    }
+
+    /// The same as bytes, as this machine orders them: to be read into.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: the same memory, borrowed alone for as long; any bytes are some numbers.
+        unsafe { std::slice::from_raw_parts_mut(self.at.as_ptr().cast(), 4 * self.len) }
+    }
+}
+
+impl Default for Buffer {
+    /// No numbers.
+    fn default() -> Self {
+        Buffer {
+            at: NonNull::dangling(),
+            len: 0,
+            paged: false,
+        }
     }
 }
 
@@ -54,9 +84,14 @@ fn layout(len: usize) -> Option<Layout> {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if let (Some(layout), 1..) = (layout(self.len), self.len) {
+        let (Some(layout), 1..) = (layout(self.len), self.len) else {
+            return;
+        };
+        match self.paged {
+            // SAFETY: taken by `zeros` from there with this size, and given back once.
+            true => unsafe { pages::free(self.at.cast(), layout.size()) },
             // SAFETY: allocated by `zeros` with this layout, and freed once.
-            unsafe { dealloc(self.at.as_ptr().cast(), layout) };
+            false => unsafe { dealloc(self.at.as_ptr().cast(), layout) },
         }
     }
 }
@@ -208,6 +243,19 @@ mod tests {
         assert_eq!(again, first.map(|p| (p, 1900)));
         drop(arena.take(5000));
         assert!(arena.free.lock().is_ok_and(|free| free.is_empty()));
+    }
+
+    #[test]
+    fn large_buffers_are_zeros_to_their_last_number_and_can_be_written() {
+        for len in [(2 << 20) / 4, (2 << 20) / 4 + 1, (5 << 20) / 4 - 3] {
+            let mut buffer = Buffer::zeros(len).unwrap_or_default();
+            assert_eq!(buffer.len(), len);
+            assert_eq!(buffer.as_ptr().addr() % ALIGN, 0);
+            assert!(buffer.iter().all(|x| *x == 0.0));
+            buffer.fill(1.0);
+            buffer.bytes_mut().fill(0);
+            assert!(buffer.iter().all(|x| *x == 0.0));
+        }
     }
 
     #[test]

@@ -7,20 +7,19 @@
 //! inputs lie in pairs, because the instruction takes two at once. Missing inputs and columns are
 //! zeros.
 
-use std::sync::Arc;
-
 use rayon::prelude::*;
 
 use crate::error::{Result, mismatch};
-use crate::isa::{Cpu, Precision};
+use crate::isa::{Cpu, Geometry, Precision};
 use crate::memory::Buffer;
+use crate::packed::Packed;
 
 /// A matrix of frozen weights, packed for one path.
 #[derive(Debug)]
 pub struct Weights {
-    pub(crate) data: Arc<Buffer>,
+    pub(crate) data: Packed,
     /// One per packed column.
-    pub(crate) bias: Arc<Buffer>,
+    pub(crate) bias: Packed,
     pub(crate) cpu: Cpu,
     pub(crate) precision: Precision,
     /// Groups of inputs that a tile reads at a pointer each.
@@ -152,16 +151,17 @@ impl Weights {
         plain: &Plain<F>,
         bias: Option<&[f32]>,
     ) -> Result<Weights> {
-        let precision = cpu.precision();
-        let geometry = cpu.geometry(precision);
+        let layout = Self::laid_out(cpu, plain.taps, plain.inputs, plain.outputs, plain.gated);
+        let Weights {
+            precision,
+            padded,
+            panels,
+            ..
+        } = layout;
+        let lanes = cpu.geometry(precision).lanes;
         // A packed place holds one f32, or two bf16.
-        let (lanes, together) = (geometry.lanes, 4 / precision.bytes());
+        let together = 4 / precision.bytes();
         let (outputs, gated) = (plain.outputs, plain.gated);
-        let panels = match gated {
-            // A vector of values, then the vector of their gates: always both.
-            true => Panels::new((outputs / 2).div_ceil(lanes) * 2 * lanes, lanes),
-            false => Panels::new(outputs, lanes),
-        };
         // The output that packed column j of panel p holds.
         let output = |p: usize, j: usize| {
             if !gated {
@@ -172,22 +172,18 @@ impl Weights {
             let o = p * lanes + j % lanes;
             (o < half).then_some(if j < lanes { o } else { half + o })
         };
-        let padded = plain.inputs.next_multiple_of(geometry.step);
-        let rows = plain.taps * padded;
-        // Numbers of f32 that a packed column takes: bf16 is packed two to one.
-        let column = rows * precision.bytes() / 4;
+        let column = layout.column();
         let mut data = Buffer::zeros(column * panels.columns())?;
         let fill = |(p, panel): (usize, &mut [f32])| {
             let width = panels.width(p);
-            for j in 0..width {
-                let Some(o) = output(p, j) else { continue };
+            let outputs: Vec<_> = (0..width).map(|j| output(p, j)).collect();
+            for i in 0..plain.inputs {
                 for tap in 0..plain.taps {
-                    for i in 0..plain.inputs {
+                    let at = (tap * padded + i) / together * width;
+                    let row = panel.get_mut(at..at + width).unwrap_or_default();
+                    for (to, o) in row.iter_mut().zip(&outputs) {
+                        let Some(o) = *o else { continue };
                         let x = (plain.at)(o, tap, i);
-                        let at = (tap * padded + i) / together * width + j;
-                        let Some(to) = panel.get_mut(at) else {
-                            continue;
-                        };
                         match (precision, i % 2) {
                             (Precision::F32, _) => *to = x,
                             (Precision::Bf16, 0) => *to = f32::from_bits(u32::from(to_bf16(x))),
@@ -210,24 +206,50 @@ impl Weights {
             }
         }
         Ok(Weights {
-            data: Arc::new(data),
-            bias: Arc::new(packed),
+            data: data.into(),
+            bias: packed.into(),
+            ..layout
+        })
+    }
+
+    /// Weights of this shape on the path of `cpu`, without their numbers.
+    pub(crate) fn laid_out(
+        cpu: Cpu,
+        taps: usize,
+        inputs: usize,
+        outputs: usize,
+        gated: bool,
+    ) -> Weights {
+        let precision = cpu.precision();
+        let Geometry { lanes, step, .. } = cpu.geometry(precision);
+        Weights {
+            data: Packed::default(),
+            bias: Packed::default(),
             cpu,
             precision,
-            taps: plain.taps,
-            inputs: plain.inputs,
-            padded,
+            taps,
+            inputs,
+            padded: inputs.next_multiple_of(step),
             outputs,
             gated,
-            panels,
-        })
+            panels: match gated {
+                // A vector of values, then the vector of their gates: always both.
+                true => Panels::new((outputs / 2).div_ceil(lanes) * 2 * lanes, lanes),
+                false => Panels::new(outputs, lanes),
+            },
+        }
+    }
+
+    /// Numbers of `f32` that a packed column takes: bf16 is packed two to one.
+    pub(crate) fn column(&self) -> usize {
+        self.taps * self.padded * self.precision.bytes() / 4
     }
 
     /// The same weights without bias, which is what a tangent goes through; the packed numbers are
     /// shared.
     pub fn without_bias(&self) -> Result<Weights> {
         Ok(Weights {
-            bias: Arc::new(Buffer::zeros(self.bias.len())?),
+            bias: Buffer::zeros(self.bias.len())?.into(),
             ..self.share()
         })
     }
@@ -255,20 +277,13 @@ impl Weights {
         if self.taps != 1 || self.gated {
             return Err(mismatch("transposed", "a convolution or a gated layer"));
         }
-        let plain = Plain {
-            taps: 1,
-            inputs: self.outputs,
-            outputs: self.inputs,
-            gated: false,
-            at: |o: usize, _, i: usize| self.number(i, 0, o),
-        };
-        Self::pack(self.cpu, &plain, None)
+        self.exchanged()
     }
 
     fn share(&self) -> Weights {
         Weights {
-            data: Arc::clone(&self.data),
-            bias: Arc::clone(&self.bias),
+            data: self.data.clone(),
+            bias: self.bias.clone(),
             ..*self
         }
     }

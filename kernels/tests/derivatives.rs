@@ -432,6 +432,10 @@ fn work_that_is_shared_among_threads_is_the_same_work() {
     check_conv(s(37, 40, 16), 17, win(1, (1, 1)));
     check_conv(s(37, 40, 16), 17, win(2, (1, 1)));
     check_conv(s(36, 41, 16), 3, win(2, (0, 1)));
+    check_conv(s(9, 8, 32), 33, win(2, (1, 1)));
+    check_conv(s(8, 9, 64), 40, win(2, (0, 1)));
+    check_conv(s(7, 7, 32), 5, win(3, (1, 2)));
+    check_conv(s(6, 5, 96), 64, win(1, (1, 1)));
     let heads = Heads {
         samples: 1,
         queries: 150,

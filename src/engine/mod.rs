@@ -39,7 +39,7 @@ use crate::nn::Ops;
 use crate::nn::native::Native;
 use crate::params;
 use crate::recipe::{Recipe, Stamp};
-use crate::weights::{Layout, ModelSource};
+use crate::weights::{Layout, ModelSource, Packs};
 
 /// Where the weights are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,6 +64,9 @@ pub struct EngineOptions {
     pub memory_limit: Option<u64>,
     /// Folders with further attribute files (`*.toml`).
     pub attribute_folders: Vec<PathBuf>,
+    /// Where the weights of large models are kept as they were packed, so that the next start only
+    /// reads them; an empty path: nowhere. [`Packs::chosen`] when absent.
+    pub packed_folder: Option<PathBuf>,
 }
 
 /// Most worker threads. Stops: an option that exhausts the process's threads.
@@ -93,6 +96,7 @@ struct Shared {
     /// The model's hash, where it was needed before the model was.
     hash: OnceCell<String>,
     cache: Cache,
+    packs: Packs,
 }
 
 /// A layer's patch at the model's size and what to do to it; holds nothing of the host's buffer.
@@ -162,6 +166,7 @@ impl Engine {
                 Some(limit) => cache::MAX_BYTES.min(limit / 4),
                 None => cache::MAX_BYTES,
             }),
+            packs: Packs::chosen(options.packed_folder.as_deref()),
             source,
             outline,
             schedule,
@@ -207,6 +212,11 @@ impl Engine {
                 "limit": shared.memory_limit,
                 "needed": weights.saturating_add(work),
                 "cached": shared.cache.bytes(),
+            },
+            "packed": {
+                "folder": shared.packs.folder().map(|folder| folder.display().to_string()),
+                "bytes": shared.packs.bytes(),
+                "file": shared.model.get().map(|m| m.kept().words()),
             },
             "attribute_problems": shared.catalogue.problems().map(Error::to_string).collect::<Vec<_>>(),
         });
@@ -309,7 +319,8 @@ impl Shared {
         if let Some(model) = self.model.get() {
             return Ok(Arc::clone(model));
         }
-        let model = Pipeline::load_on(self.native.clone(), &self.source, control.cancel())?;
+        let (native, packs) = (self.native.clone(), &self.packs);
+        let model = Pipeline::load_kept(native, &self.source, packs, control.cancel())?;
         Ok(Arc::clone(self.model.get_or_init(|| model)))
     }
 
@@ -334,7 +345,11 @@ impl Shared {
                     && model.hash.is_empty()
                     && self.catalogue.may_serve_by_hash(&recipe.attributes) =>
             {
-                let hash = || Layout::open(&self.source)?.hash(&Cancel::new());
+                let hash = || {
+                    let layout = Layout::open(&self.source)?;
+                    let size = self.outline.weight_bytes();
+                    self.packs.hash(&layout, size, &Cancel::new())
+                };
                 let hash = self.hash.get_or_try_init(hash)?.clone();
                 Plan::new(recipe, &self.catalogue, &ModelId { hash, ..model })
             }

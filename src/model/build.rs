@@ -2,8 +2,8 @@
 
 use crate::error::Result;
 use crate::job::Cancel;
-use crate::nn::{ConvSpec, LinearSpec, Ops};
-use crate::weights::Tensors;
+use crate::nn::{ConvSpec, LinearSpec, Ops, Packed};
+use crate::weights::{Pack, Tensors};
 
 /// A place in a model's tree of weights, from which layers are made.
 pub struct Builder<'a, O: Ops> {
@@ -11,6 +11,8 @@ pub struct Builder<'a, O: Ops> {
     tensors: &'a dyn Tensors,
     cancel: &'a Cancel,
     path: String,
+    /// Where packed layers are kept, and the part of the model that this is.
+    pack: Option<(&'a Pack, &'static str)>,
 }
 
 impl<'a, O: Ops> Builder<'a, O> {
@@ -21,6 +23,15 @@ impl<'a, O: Ops> Builder<'a, O> {
             tensors,
             cancel,
             path: String::new(),
+            pack: None,
+        }
+    }
+
+    /// The same, its layers taken out of `pack` or kept in it as those of `part`.
+    pub(crate) fn kept_in(self, pack: &'a Pack, part: &'static str) -> Self {
+        Builder {
+            pack: Some((pack, part)),
+            ..self
         }
     }
 
@@ -59,28 +70,66 @@ impl<'a, O: Ops> Builder<'a, O> {
             Kind::DownAfter => (3, 2, (0, 1)),
         };
         let at = self.at(name);
-        self.ops.make_conv(ConvSpec {
-            kernel: &at.numbers("weight", &[outputs, inputs, size, size])?,
-            bias: &at.numbers("bias", &[outputs])?,
+        let shape = ConvSpec {
+            kernel: &[],
+            bias: &[],
             inputs,
             outputs,
             size,
             stride,
             padding,
-        })
+        };
+        at.kept(
+            |parts| self.ops.conv_of(shape, parts),
+            || {
+                self.ops.make_conv(ConvSpec {
+                    kernel: &at.numbers("weight", &[outputs, inputs, size, size])?,
+                    bias: &at.numbers("bias", &[outputs])?,
+                    ..shape
+                })
+            },
+            |conv| self.ops.conv_parts(conv),
+        )
+    }
+
+    /// What `of` puts together from the parts kept here, or else what `make` makes, kept as `parts`.
+    fn kept<T>(
+        &self,
+        of: impl FnOnce(Vec<Packed>) -> Option<T>,
+        make: impl FnOnce() -> Result<T>,
+        parts: impl FnOnce(&T) -> Vec<Packed>,
+    ) -> Result<T> {
+        self.cancel.check()?;
+        let Some((pack, part)) = self.pack else {
+            return make();
+        };
+        let name = format!("{part}/{}", self.path);
+        if let Some(whole) = pack.take(&name, of) {
+            return Ok(whole);
+        }
+        let made = make()?;
+        pack.keep(&name, || parts(&made));
+        Ok(made)
+    }
+
+    /// The numbers of a tensor that is large and used as it is.
+    pub fn table(&self, name: &str, shape: &[usize]) -> Result<Packed> {
+        let count: usize = shape.iter().product();
+        self.at(name).kept(
+            |parts| parts.into_iter().next().filter(|x| x.len() == count),
+            || Ok(Packed::copy(&self.numbers(name, shape)?)?),
+            |table| vec![table.clone()],
+        )
     }
 
     /// A linear layer with bias.
     pub fn linear(&self, name: &str, inputs: usize, outputs: usize) -> Result<O::Linear> {
-        let at = self.at(name);
-        let bias = at.numbers("bias", &[outputs])?;
-        at.make_linear(inputs, outputs, &[outputs, inputs], Some(&bias))
+        self.make_linear(name, (inputs, outputs), &[outputs, inputs], true)
     }
 
     /// A linear layer without bias.
     pub fn linear_no_bias(&self, name: &str, inputs: usize, outputs: usize) -> Result<O::Linear> {
-        self.at(name)
-            .make_linear(inputs, outputs, &[outputs, inputs], None)
+        self.make_linear(name, (inputs, outputs), &[outputs, inputs], false)
     }
 
     /// A linear layer with bias whose weights are written as those of a 1 × 1 convolution.
@@ -90,35 +139,58 @@ impl<'a, O: Ops> Builder<'a, O> {
         inputs: usize,
         outputs: usize,
     ) -> Result<O::Linear> {
-        let at = self.at(name);
-        let bias = at.numbers("bias", &[outputs])?;
-        at.make_linear(inputs, outputs, &[outputs, inputs, 1, 1], Some(&bias))
+        self.make_linear(name, (inputs, outputs), &[outputs, inputs, 1, 1], true)
     }
 
     /// A linear layer with bias that gives values and, after them, as many gates.
     pub fn gate(&self, name: &str, inputs: usize, outputs: usize) -> Result<O::Linear> {
         let at = self.at(name);
-        self.ops.make_gate(LinearSpec {
-            weight: &at.numbers("weight", &[outputs, inputs])?,
-            bias: Some(&at.numbers("bias", &[outputs])?),
+        let shape = LinearSpec {
+            weight: &[],
+            bias: None,
             inputs,
             outputs,
-        })
+        };
+        at.kept(
+            |parts| self.ops.gate_of(shape, parts),
+            || {
+                self.ops.make_gate(LinearSpec {
+                    weight: &at.numbers("weight", &[outputs, inputs])?,
+                    bias: Some(&at.numbers("bias", &[outputs])?),
+                    ..shape
+                })
+            },
+            |gate| self.ops.linear_parts(gate),
+        )
     }
 
     fn make_linear(
         &self,
-        inputs: usize,
-        outputs: usize,
-        shape: &[usize],
-        bias: Option<&[f32]>,
+        name: &str,
+        (inputs, outputs): (usize, usize),
+        written: &[usize],
+        biased: bool,
     ) -> Result<O::Linear> {
-        self.ops.make_linear(LinearSpec {
-            weight: &self.numbers("weight", shape)?,
-            bias,
+        let at = self.at(name);
+        let shape = LinearSpec {
+            weight: &[],
+            bias: None,
             inputs,
             outputs,
-        })
+        };
+        let make = || {
+            let bias = biased.then(|| at.numbers("bias", &[outputs]));
+            self.ops.make_linear(LinearSpec {
+                weight: &at.numbers("weight", written)?,
+                bias: bias.transpose()?.as_deref(),
+                ..shape
+            })
+        };
+        at.kept(
+            |parts| self.ops.linear_of(shape, parts),
+            make,
+            |linear| self.ops.linear_parts(linear),
+        )
     }
 
     /// A group or layer normalisation.

@@ -19,7 +19,7 @@ use crate::job::Cancel;
 use crate::limits::MAX_GRID_SIDE;
 use crate::nn::native::Native;
 use crate::nn::{Ops, Shape};
-use crate::weights::{self, Layout, ModelSource};
+use crate::weights::{self, Kept, Layout, ModelSource, Packs};
 
 /// Side of the square pictures that a model may be trained at, pixels: its 2:1 pictures keep within
 /// [`MAX_GRID_SIDE`]. Stops: a file whose sizes to choose from are millions.
@@ -224,6 +224,7 @@ pub struct Pipeline<O: Ops = Native> {
     text: ClipText<O>,
     unet: UNet<O>,
     vae: Vae<O>,
+    kept: Kept,
 }
 
 impl<O: Ops> std::fmt::Debug for Pipeline<O> {
@@ -253,37 +254,62 @@ impl<O: Ops + 'static> Pipeline<O> {
     /// class or option that does not run, [`Code::InvalidModel`] for damaged files,
     /// [`Code::Cancelled`].
     pub fn load_on(ops: O, source: &ModelSource, cancel: &Cancel) -> Result<Arc<Pipeline<O>>> {
+        Self::load_kept(ops, source, &Packs::off(), cancel)
+    }
+
+    /// As [`Pipeline::load_on`], with the weights as they are kept packed in `packs`, or kept there for
+    /// the next time.
+    pub fn load_kept(
+        ops: O,
+        source: &ModelSource,
+        packs: &Packs,
+        cancel: &Cancel,
+    ) -> Result<Arc<Pipeline<O>>> {
         let layout = Layout::open(source)?;
         check_family(&layout)?;
         weights::shared(&ops.name(), layout.stamps()?, cancel, || {
-            Self::build(ops, &layout, cancel).map(Arc::new)
+            Self::build(ops, &layout, packs, cancel).map(Arc::new)
         })
     }
 
-    fn build(ops: O, layout: &Layout, cancel: &Cancel) -> Result<Pipeline<O>> {
+    fn build(ops: O, layout: &Layout, packs: &Packs, cancel: &Cancel) -> Result<Pipeline<O>> {
         let outline = Outline::of(layout)?;
         let tokenizer = Tokenizer::load(layout.source(), outline.text.length)?;
+        let stamps = layout.stamps()?;
+        let size = outline.weight_bytes;
+        let hash = packs.hash(layout, size, cancel)?;
+        let pack = packs.open(layout, size, &hash, &ops, cancel)?;
         let text = {
             let file = layout.tensors("text_encoder")?;
-            ClipText::new(&Builder::new(&ops, &file, cancel), outline.text.clone())?
+            let b = Builder::new(&ops, &file, cancel).kept_in(&pack, "text_encoder");
+            ClipText::new(&b, outline.text.clone())?
         };
         let vae = {
             let file = layout.tensors("vae")?;
-            Vae::new(&Builder::new(&ops, &file, cancel), outline.vae.clone())?
+            let b = Builder::new(&ops, &file, cancel).kept_in(&pack, "vae");
+            Vae::new(&b, outline.vae.clone())?
         };
         let unet = {
             let file = layout.tensors("unet")?;
-            UNet::new(&Builder::new(&ops, &file, cancel), outline.unet.clone())?
+            let b = Builder::new(&ops, &file, cancel).kept_in(&pack, "unet");
+            UNet::new(&b, outline.unet.clone())?
         };
+        let unchanged = layout.stamps()? == stamps;
         Ok(Pipeline {
             outline,
-            hash: layout.hash(cancel)?,
+            hash,
             ops,
             tokenizer,
             text,
             unet,
             vae,
+            kept: pack.finish(unchanged),
         })
+    }
+
+    /// What became of the file of packed weights.
+    pub fn kept(&self) -> &Kept {
+        &self.kept
     }
 
     /// What its configuration says.

@@ -20,6 +20,8 @@ pub mod native;
 pub mod step;
 pub mod tape;
 
+pub use semblance_kernels::Packed;
+
 use crate::error::{Code, Error, Result};
 
 /// The size of a value: samples, rows, columns, channels.
@@ -165,6 +167,33 @@ pub trait Ops: Send + Sync {
     }
     /// Takes over a normalisation's scale and shift, one of each per channel.
     fn make_norm(&self, scale: &[f32], shift: &[f32], eps: f32) -> Result<Self::Norm>;
+
+    /// What the packed form of weights depends on besides their numbers; `None` where a backend packs
+    /// nothing that is worth keeping.
+    fn packing(&self) -> Option<String> {
+        None
+    }
+    /// The packed numbers of a convolution, for [`Ops::conv_of`] on a backend of the same packing.
+    fn conv_parts(&self, _: &Self::Conv) -> Vec<Packed> {
+        Vec::new()
+    }
+    /// The convolution of these sizes (the numbers in `spec` are not looked at) that had these parts;
+    /// `None` where they do not fit.
+    fn conv_of(&self, _spec: ConvSpec<'_>, _parts: Vec<Packed>) -> Option<Self::Conv> {
+        None
+    }
+    /// The packed numbers of a linear layer, for [`Ops::linear_of`] or [`Ops::gate_of`].
+    fn linear_parts(&self, _: &Self::Linear) -> Vec<Packed> {
+        Vec::new()
+    }
+    /// As [`Ops::conv_of`], for a layer of [`Ops::make_linear`].
+    fn linear_of(&self, _spec: LinearSpec<'_>, _parts: Vec<Packed>) -> Option<Self::Linear> {
+        None
+    }
+    /// As [`Ops::conv_of`], for a layer of [`Ops::make_gate`].
+    fn gate_of(&self, _spec: LinearSpec<'_>, _parts: Vec<Packed>) -> Option<Self::Linear> {
+        None
+    }
 
     /// A value from numbers in the order `n, h, w, c`.
     fn value(&self, data: Vec<f32>, shape: Shape) -> Result<Self::Tensor>;

@@ -7,8 +7,9 @@
 //! The tape writes down which step was done with which weights, not a function to call later: so a
 //! gradient can be pulled back through a step, and a value that was not kept can be computed again.
 //! With [`Memory::Checkpoints`] only what goes from one block of the model to a later one is kept
-//! ([`Ops::boundary`]; Chen et al. 2016, arXiv 1604.06174); the backward pass does each block's forward
-//! pass again, as far as its gradients need it. It is the same steps on the same numbers: the same bits.
+//! ([`Ops::boundary`]; Chen et al. 2016, arXiv 1604.06174), and the results of attention over many keys;
+//! the backward pass does each block's forward pass again, as far as its gradients need it. It is the
+//! same steps on the same numbers: the same bits.
 
 use parking_lot::Mutex;
 
@@ -23,9 +24,12 @@ use crate::job::Cancel;
 pub enum Memory {
     /// Every value that a derivative depends on.
     All,
-    /// What goes from one block to a later one.
+    /// What goes from one block to a later one, and what is small and slow to compute again.
     Checkpoints,
 }
+
+/// Keys from which an attention's result is slower to compute again than it is large.
+const DEAR_KEYS: usize = 512;
 
 /// The reading, over a backend: the record of one forward pass.
 pub struct Tape<'a, O: Ops> {
@@ -317,6 +321,10 @@ impl<O: Derivatives> Reading for Tape<'_, O> {
             return Ok(self.constant(value));
         }
         let shape = self.ops.shape(&value)?;
+        let keys = x.get(1).map(|k| self.ops.shape(&k.value)).transpose()?;
+        let dear = matches!(step, Step::Attention(..))
+            && keys.is_some_and(|k| k.rows_per_sample() >= DEAR_KEYS);
+        let kept = (dear && self.memory == Memory::Checkpoints).then(|| value.clone());
         let mut record = self.record.lock();
         let mut operands = Vec::with_capacity(x.len());
         for x in x {
@@ -339,7 +347,7 @@ impl<O: Derivatives> Reading for Tape<'_, O> {
             step: Some(step),
             operands,
             shape,
-            kept: None,
+            kept,
         });
         let node = Some(record.nodes.len() - 1);
         Ok(Traced { value, node })

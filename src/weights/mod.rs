@@ -1,16 +1,20 @@
 //! Where a model's files are, and their checked contents.
 //!
 //! For: [`ModelSource`], tensors by name with limits on every length, the diffusers layout, the
-//! model's identity, and the registry that shares loaded models. Not for: what the tensors mean
-//! (`model`). Nothing here executes anything: pickles are refused by their first bytes.
+//! model's identity, the registry that shares loaded models, and packed weights on disk ([`Packs`]). Not
+//! for: what the tensors mean (`model`). Nothing here executes anything: pickles are refused by their
+//! first bytes.
 
 mod diffusers;
+mod packed;
 mod registry;
 mod source;
 mod tensors;
 
 pub(crate) use diffusers::Config;
 pub use diffusers::Layout;
+pub(crate) use packed::Pack;
+pub use packed::{Kept, Packs};
 pub use registry::shared;
 pub use source::{ModelSource, Stamp};
 pub use tensors::{TensorFile, Tensors};

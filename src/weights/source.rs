@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
@@ -35,6 +35,20 @@ impl fmt::Debug for ModelSource {
 /// What tells one state of a source from another without reading it: a file's size and time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Stamp(String, u64, Option<SystemTime>);
+
+impl Stamp {
+    /// The same in words, for a key; `None` where the file's time is not known.
+    pub(super) fn text(&self) -> Option<String> {
+        let since = self.2?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(format!("{} {} {}", self.0, self.1, since.as_nanos()))
+    }
+
+    /// Whether the file was last written longer ago than `age`.
+    pub(super) fn older_than(&self, age: Duration) -> bool {
+        let passed = self.2.and_then(|then| then.elapsed().ok());
+        passed.is_some_and(|passed| passed > age)
+    }
+}
 
 /// An open file of a source, read in pieces.
 pub(super) enum Reader {
@@ -81,6 +95,11 @@ impl ModelSource {
                 |n| n.to_string_lossy().into(),
             ),
         }
+    }
+
+    /// Whether the files are inside this library.
+    pub(super) fn is_embedded(&self) -> bool {
+        matches!(self, ModelSource::Embedded(_))
     }
 
     /// `path` inside the source, for messages.

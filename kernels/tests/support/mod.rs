@@ -28,6 +28,7 @@ pub fn noise(count: usize, seed: u32) -> Vec<f32> {
         .collect()
 }
 
+#[allow(dead_code, reason = "not every test compares")]
 pub fn close(cpu: Cpu, what: &str, found: &[f32], want: &[f64], allowed: f64) {
     assert_eq!(found.len(), want.len());
     for (i, (a, b)) in found.iter().zip(want).enumerate() {

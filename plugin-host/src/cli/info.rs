@@ -189,6 +189,7 @@ fn examine(args: &Doctor, findings: &mut Vec<Finding>, facts: &mut Value) {
                 )),
             );
             note("memory", memory(engine));
+            note("packed", Ok(packed(engine)));
         }
         Err(failure) => note("model", Err(failure.clone())),
     }
@@ -225,6 +226,17 @@ fn model_in_words(engine: &Value) -> String {
         / 1e6;
     let hash: String = text(model, "hash").chars().take(12).collect();
     format!("{}, {megabytes:.1} MB, hash {hash}", text(model, "name"))
+}
+
+/// Where weights are kept packed, how much of them there is, and what became of this model's.
+fn packed(engine: &Value) -> String {
+    let packed = engine.get("packed").unwrap_or(&Value::Null);
+    let Some(folder) = packed.get("folder").and_then(Value::as_str) else {
+        return "weights are packed at every start (SEMBLANCE_PACKED names a folder)".to_owned();
+    };
+    let gigabytes = packed.get("bytes").and_then(Value::as_f64).unwrap_or(0.0) / 1e9;
+    let file = text(packed, "file");
+    format!("{folder}, {gigabytes:.1} GB; this model's weights: {file}")
 }
 
 fn memory(engine: &Value) -> Result<String> {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::error::{Code, Error, Result};
 use crate::job::Cancel;
 use crate::model::build::Builder;
-use crate::nn::{Act, Mask, Ops, Plus, Shape};
+use crate::nn::{Act, Mask, Ops, Packed, Plus, Shape};
 use crate::weights::Config;
 
 #[derive(Debug, Deserialize)]
@@ -126,7 +126,7 @@ struct Layer<O: Ops> {
 /// The network.
 pub struct ClipText<O: Ops> {
     config: ClipTextConfig,
-    tokens: Vec<f32>,
+    tokens: Packed,
     positions: Vec<f32>,
     layers: Vec<Layer<O>>,
     norm: O::Norm,
@@ -163,7 +163,7 @@ impl<O: Ops> ClipText<O> {
             })
         };
         Ok(ClipText {
-            tokens: b.numbers("embeddings.token_embedding.weight", &[config.vocabulary, c])?,
+            tokens: b.table("embeddings.token_embedding.weight", &[config.vocabulary, c])?,
             positions: b.numbers("embeddings.position_embedding.weight", &[config.length, c])?,
             layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
             norm: b.norm("final_layer_norm", c, config.eps)?,

@@ -1,10 +1,14 @@
 //! The derivatives of the native backend: kernels of their own, and products with weights transposed.
 //!
-//! A layer's weights are transposed when a gradient first asks for them, and kept: the eval path does not
-//! pay for it. On `avx512bf16` these products round their operands too.
+//! A layer's weights are transposed when a gradient first asks for them: the eval path does not pay for
+//! it. A small layer's transpose is kept; a large one's is made again at each use, for a second copy of
+//! all weights costs more than the tenth of a second that all transposing takes. On `avx512bf16` these
+//! products round their operands too.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
+use once_cell::sync::OnceCell;
 use semblance_kernels as kernels;
 use semblance_kernels::{GroupNorm, Qkv};
 
@@ -20,13 +24,49 @@ fn direction(way: Way) -> kernels::Way {
     }
 }
 
+/// Bytes of packed weights up to which a layer's transpose is kept.
+const KEEP_TRANSPOSE: usize = 4 << 20;
+
+/// A layer's transpose, for one product or for all.
+enum Transpose<'a, T> {
+    Kept(&'a T),
+    Made(T),
+}
+
+impl<'a, T> Transpose<'a, T> {
+    /// The one in `place`, where it is one to keep, or what `make` gives.
+    fn of(
+        place: &'a OnceCell<T>,
+        bytes: usize,
+        make: impl FnOnce() -> kernels::Result<T>,
+    ) -> Result<Self> {
+        Ok(match bytes <= KEEP_TRANSPOSE {
+            true => Transpose::Kept(place.get_or_try_init(make)?),
+            false => Transpose::Made(make()?),
+        })
+    }
+}
+
+impl<T> Deref for Transpose<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match self {
+            Transpose::Kept(x) => x,
+            Transpose::Made(x) => x,
+        }
+    }
+}
+
 impl Linear {
     /// The transpose; of a gated layer, of all values and gates.
-    fn transposed(&self) -> Result<&kernels::Weights> {
-        Ok(self.transposed.get_or_try_init(|| match self.gated {
-            true => self.weights.opened()?.transposed(),
-            false => self.weights.transposed(),
-        })?)
+    fn transposed(&self) -> Result<Transpose<'_, kernels::Weights>> {
+        Transpose::of(&self.transposed, self.weights.bytes(), || {
+            match self.gated {
+                true => self.weights.opened()?.transposed(),
+                false => self.weights.transposed(),
+            }
+        })
     }
 }
 
@@ -47,7 +87,7 @@ impl Derivatives for Native {
     }
 
     fn conv_cotangent(&self, g: &Tensor, w: &Arc<Conv>, from: Shape) -> Result<Tensor> {
-        let transposed = w.1.get_or_try_init(|| w.0.transposed())?;
+        let transposed = Transpose::of(&w.1, w.0.bytes(), || w.0.transposed())?;
         self.make(from, |out| {
             transposed.run(&g.0.data, size(g.0.shape), size(from), out)
         })
@@ -67,7 +107,10 @@ impl Derivatives for Native {
 
     fn linear_cotangent(&self, g: &Tensor, w: &Arc<Linear>) -> Result<Tensor> {
         match w.gated {
-            false => self.product(g, w.transposed()?, &Plus::Nothing),
+            false => {
+                let back = w.transposed()?;
+                self.product(g, &back, &Plus::Nothing)
+            }
             true => Err(mismatch("linear", "a gated layer")),
         }
     }
@@ -93,7 +136,8 @@ impl Derivatives for Native {
                 let gz = self.make(z.0.shape, |out| {
                     kernels::gate_cotangent(&w.weights, &z.0.data, &t.0.data, out)
                 })?;
-                self.product(&gz, w.transposed()?, &Plus::Nothing)
+                let back = w.transposed()?;
+                self.product(&gz, &back, &Plus::Nothing)
             }
         }
     }

@@ -4,10 +4,12 @@
 //! Not for: other devices.
 //!
 //! Values are f32 and lie as `n × h × w × c`, in memory that the backend recycles, so that a network
-//! in its stride allocates nothing. Weights are packed once for the path; on `avx512bf16` products
-//! round their operands to bf16, and everything else stays f32.
+//! in its stride allocates nothing. Weights are packed once for the path, or taken up as they were
+//! packed before (`packing`); on `avx512bf16` products round their operands to bf16, and everything else
+//! stays f32.
 
 mod derivative;
+mod packing;
 
 use std::sync::Arc;
 
@@ -15,7 +17,7 @@ use once_cell::sync::OnceCell;
 use semblance_kernels as kernels;
 use semblance_kernels::cpu::VARIABLE;
 use semblance_kernels::{
-    Affine, Arena, ConvTransposed, Cpu, Finish, Heads, KernelError, Pooled, Weights, Window,
+    Affine, Arena, ConvTransposed, Cpu, Finish, Heads, KernelError, Packed, Pooled, Weights, Window,
 };
 
 use super::{Act, ConvSpec, LinearSpec, Mask, Ops, Plus, Shape, mismatch};
@@ -61,6 +63,24 @@ pub struct Norm {
     scale: Vec<f32>,
     shift: Vec<f32>,
     eps: f32,
+}
+
+impl Linear {
+    fn over(weights: Weights, gated: bool) -> Arc<Linear> {
+        Arc::new(Linear {
+            weights,
+            gated,
+            transposed: OnceCell::new(),
+        })
+    }
+}
+
+fn window(spec: &ConvSpec<'_>) -> Window {
+    Window {
+        size: spec.size,
+        stride: spec.stride,
+        padding: spec.padding,
+    }
 }
 
 impl From<KernelError> for Error {
@@ -215,32 +235,22 @@ impl Ops for Native {
     }
 
     fn make_conv(&self, spec: ConvSpec<'_>) -> Result<Arc<Conv>> {
-        let window = Window {
-            size: spec.size,
-            stride: spec.stride,
-            padding: spec.padding,
-        };
         let (inputs, outputs) = (spec.inputs, spec.outputs);
-        let conv = kernels::Conv::new(self.cpu, spec.kernel, spec.bias, inputs, outputs, window)?;
+        let (kernel, bias, window) = (spec.kernel, spec.bias, window(&spec));
+        let conv = kernels::Conv::new(self.cpu, kernel, bias, inputs, outputs, window)?;
         Ok(Arc::new(Conv(conv, OnceCell::new())))
     }
 
     fn make_linear(&self, spec: LinearSpec<'_>) -> Result<Arc<Linear>> {
         let (weight, bias) = (spec.weight, spec.bias);
-        Ok(Arc::new(Linear {
-            weights: Weights::linear(self.cpu, weight, bias, spec.inputs, spec.outputs)?,
-            gated: false,
-            transposed: OnceCell::new(),
-        }))
+        let weights = Weights::linear(self.cpu, weight, bias, spec.inputs, spec.outputs)?;
+        Ok(Linear::over(weights, false))
     }
 
     fn make_gate(&self, spec: LinearSpec<'_>) -> Result<Arc<Linear>> {
         let (weight, bias) = (spec.weight, spec.bias);
-        Ok(Arc::new(Linear {
-            weights: Weights::gated(self.cpu, weight, bias, spec.inputs, spec.outputs)?,
-            gated: true,
-            transposed: OnceCell::new(),
-        }))
+        let weights = Weights::gated(self.cpu, weight, bias, spec.inputs, spec.outputs)?;
+        Ok(Linear::over(weights, true))
     }
 
     fn make_norm(&self, scale: &[f32], shift: &[f32], eps: f32) -> Result<Arc<Norm>> {
@@ -253,6 +263,34 @@ impl Ops for Native {
             shift: shift.to_vec(),
             eps,
         }))
+    }
+
+    fn packing(&self) -> Option<String> {
+        packing::of(self.cpu)
+    }
+
+    fn conv_parts(&self, w: &Arc<Conv>) -> Vec<Packed> {
+        w.0.parts()
+    }
+
+    fn conv_of(&self, spec: ConvSpec<'_>, parts: Vec<Packed>) -> Option<Arc<Conv>> {
+        let (inputs, outputs) = (spec.inputs, spec.outputs);
+        let conv = kernels::Conv::of(self.cpu, inputs, outputs, window(&spec), parts)?;
+        Some(Arc::new(Conv(conv, OnceCell::new())))
+    }
+
+    fn linear_parts(&self, w: &Arc<Linear>) -> Vec<Packed> {
+        w.weights.parts()
+    }
+
+    fn linear_of(&self, spec: LinearSpec<'_>, parts: Vec<Packed>) -> Option<Arc<Linear>> {
+        let weights = Weights::linear_of(self.cpu, spec.inputs, spec.outputs, parts)?;
+        Some(Linear::over(weights, false))
+    }
+
+    fn gate_of(&self, spec: LinearSpec<'_>, parts: Vec<Packed>) -> Option<Arc<Linear>> {
+        let weights = Weights::gated_of(self.cpu, spec.inputs, spec.outputs, parts)?;
+        Some(Linear::over(weights, true))
     }
 
     fn value(&self, data: Vec<f32>, shape: Shape) -> Result<Tensor> {

@@ -1,0 +1,103 @@
+//! Packed weights with inputs and outputs exchanged: what a cotangent goes back through.
+//!
+//! For: transposing from packed to packed, in blocks that lie in the first cache, so fast that large
+//! layers need no second copy in memory. Not for: layers whose windows are gathered, whose groups are
+//! mixed with their inputs (`conv_transposed` takes those number by number).
+
+use rayon::prelude::*;
+
+use crate::error::Result;
+use crate::isa::Precision;
+use crate::memory::Buffer;
+use crate::pack::Weights;
+
+impl Weights {
+    /// The same numbers with inputs and outputs exchanged and the groups in reverse order, without bias.
+    /// A gated layer must be [`Weights::opened`] first.
+    pub(crate) fn exchanged(&self) -> Result<Weights> {
+        let to = Self::laid_out(self.cpu, self.taps, self.outputs, self.inputs, false);
+        let group = to.column() / to.taps;
+        Self::exchange(to, |p, width, panel| {
+            let groups = panel.chunks_exact_mut((group * width).max(1));
+            for (group, tap) in groups.zip((0..self.taps).rev()) {
+                self.exchange_group(tap, p * self.panels.wide, group, width);
+            }
+        })
+    }
+
+    /// A linear layer from these outputs to the inputs of all groups, one group after the other. `None`
+    /// where a group's inputs do not fill whole panels.
+    pub(crate) fn exchanged_apart(&self) -> Option<Result<Weights>> {
+        let wide = self.panels.wide;
+        let to = Self::laid_out(self.cpu, 1, self.outputs, self.taps * self.inputs, false);
+        self.inputs.is_multiple_of(wide).then(|| {
+            Self::exchange(to, |p, width, panel| {
+                let (tap, first) = (p * wide / self.inputs, p * wide % self.inputs);
+                self.exchange_group(tap, first, panel, width);
+            })
+        })
+    }
+
+    /// `to` with its numbers: `fill` is told each panel, its width and its place.
+    fn exchange(to: Weights, fill: impl Fn(usize, usize, &mut [f32]) + Sync) -> Result<Weights> {
+        let mut data = Buffer::zeros(to.column() * to.panels.columns())?;
+        // All panels but the last are equal, so the pieces are the panels.
+        data.par_chunks_mut((to.column() * to.panels.wide).max(1))
+            .enumerate()
+            .for_each(|(p, panel)| fill(p, to.panels.width(p), panel));
+        Ok(Weights {
+            data: data.into(),
+            bias: Buffer::zeros(to.panels.columns())?.into(),
+            ..to
+        })
+    }
+
+    /// The inputs from `first` on of group `tap` become columns of `to`, whose rows have `width`; the
+    /// outputs become rows.
+    fn exchange_group(&self, tap: usize, first: usize, to: &mut [f32], width: usize) {
+        let step = match self.precision {
+            Precision::F32 => 1,
+            Precision::Bf16 => 2,
+        };
+        let inputs = self.inputs.saturating_sub(first).min(width);
+        let from_row = (tap * self.padded + first) / step;
+        for q in 0..self.panels.count {
+            let own = self.panels.width(q);
+            let before = q * self.panels.wide;
+            let outputs = self.outputs.saturating_sub(before).min(own);
+            let at = before * self.column() + from_row * own;
+            let from = self.data.get(at..at + inputs.div_ceil(step) * own);
+            let begin = before / step * width;
+            let to = to.get_mut(begin..begin + outputs.div_ceil(step) * width);
+            let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
+            match self.precision {
+                Precision::F32 => block(from, own, to, width),
+                Precision::Bf16 => block_of_pairs(from, own, to, width),
+            }
+        }
+    }
+}
+
+/// `from`, rows of `own` numbers, becomes columns of `to`, whose rows have `width`.
+fn block(from: &[f32], own: usize, to: &mut [f32], width: usize) {
+    for (j, row) in from.chunks_exact(own).enumerate() {
+        let column = to.get_mut(j..).unwrap_or_default();
+        for (to, x) in column.iter_mut().step_by(width).zip(row) {
+            *to = *x;
+        }
+    }
+}
+
+/// As [`block`], for bf16: a number holds two rows' values of its column, the first in its low half.
+fn block_of_pairs(from: &[f32], own: usize, to: &mut [f32], width: usize) {
+    for (j, row) in from.chunks_exact(own).enumerate() {
+        let (pairs, _) = row.as_chunks::<2>();
+        for (to, [a, b]) in to.chunks_exact_mut(width).zip(pairs) {
+            let (a, b) = (a.to_bits(), b.to_bits());
+            if let Some([low, high]) = to.get_mut(2 * j..2 * j + 2) {
+                *low = f32::from_bits((a & 0xFFFF) | b << 16);
+                *high = f32::from_bits(a >> 16 | (b & 0xFFFF_0000));
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Packed numbers: a buffer of their own, or a piece of a larger one that was read from a file.
+//!
+//! For: weights, which are never written again once they are packed. Not for: values.
+//!
+//! A file is read into memory rather than mapped: a mapped file that another program cuts short, or a
+//! disk that fails, kills the process that looks at it, and that process is an image editor. Memory also
+//! comes in large pages, which the page cache does not.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::memory::Buffer;
+
+/// What a piece begins at a multiple of, in numbers: a cache line.
+pub const LINE: usize = 16;
+
+/// Numbers that are only read. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Packed {
+    whole: Arc<Buffer>,
+    from: usize,
+    len: usize,
+}
+
+impl Packed {
+    /// `len` numbers of `whole` from `from` on, a multiple of [`LINE`]; `None` where it has none such.
+    pub fn piece(whole: &Arc<Buffer>, from: usize, len: usize) -> Option<Packed> {
+        let end = from.checked_add(len)?;
+        (from.is_multiple_of(LINE) && end <= whole.len()).then(|| Packed {
+            whole: Arc::clone(whole),
+            from,
+            len,
+        })
+    }
+
+    /// A copy of `numbers`.
+    pub fn copy(numbers: &[f32]) -> Result<Packed> {
+        let mut buffer = Buffer::zeros(numbers.len())?;
+        buffer.copy_from_slice(numbers);
+        Ok(buffer.into())
+    }
+
+    /// The same as bytes, as this machine orders them.
+    pub fn bytes(&self) -> &[u8] {
+        let numbers: &[f32] = self;
+        // SAFETY: the same memory for as long; bytes may have any value and lie anywhere.
+        unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), 4 * numbers.len()) }
+    }
+}
+
+impl From<Buffer> for Packed {
+    fn from(buffer: Buffer) -> Self {
+        Packed {
+            from: 0,
+            len: buffer.len(),
+            whole: Arc::new(buffer),
+        }
+    }
+}
+
+impl Deref for Packed {
+    type Target = [f32];
+
+    #[inline]
+    fn deref(&self) -> &[f32] {
+        (self.whole.get(self.from..self.from + self.len)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_piece_lies_inside_its_buffer_at_a_line() {
+        let mut buffer = Buffer::zeros(40).unwrap();
+        buffer[16] = 1.0;
+        let whole = Arc::new(buffer);
+        let piece = Packed::piece(&whole, 16, 24).unwrap();
+        assert_eq!((piece.len(), piece[0]), (24, 1.0));
+        assert_eq!(piece.bytes()[..4], 1.0_f32.to_ne_bytes());
+        for (from, len) in [
+            (16, 25),
+            (8, 8),
+            (48, 0),
+            (usize::MAX - 15, 16),
+            (32, usize::MAX),
+        ] {
+            assert!(Packed::piece(&whole, from, len).is_none(), "{from}, {len}");
+        }
+        assert!(Packed::default().is_empty());
+    }
+}

@@ -1,0 +1,91 @@
+//! Packed layers taken apart into numbers and put together again, so that they can be kept in a file.
+//!
+//! For: starting without packing. Parts say nothing of themselves: what is put together from those of
+//! another layer, path or version of this crate is refused only where their lengths tell. Not for: files.
+
+use crate::conv::{Conv, Window};
+use crate::isa::Cpu;
+use crate::pack::Weights;
+use crate::packed::Packed;
+
+impl Weights {
+    /// The packed numbers, for [`Weights::linear_of`] or [`Weights::gated_of`]; nothing is copied.
+    pub fn parts(&self) -> Vec<Packed> {
+        // Every field, so that whoever adds numbers to a layer is made to keep them too.
+        let Weights {
+            data,
+            bias,
+            cpu: _,
+            precision: _,
+            taps: _,
+            inputs: _,
+            padded: _,
+            outputs: _,
+            gated: _,
+            panels: _,
+        } = self;
+        vec![data.clone(), bias.clone()]
+    }
+
+    /// The linear layer of `inputs` and `outputs` that had these parts on the path of `cpu`; `None`
+    /// where their number or lengths are not those of such a layer.
+    pub fn linear_of(
+        cpu: Cpu,
+        inputs: usize,
+        outputs: usize,
+        parts: Vec<Packed>,
+    ) -> Option<Weights> {
+        Self::laid_out(cpu, 1, inputs, outputs, false).with(parts)
+    }
+
+    /// As [`Weights::linear_of`], for a layer made by [`Weights::gated`].
+    pub fn gated_of(
+        cpu: Cpu,
+        inputs: usize,
+        outputs: usize,
+        parts: Vec<Packed>,
+    ) -> Option<Weights> {
+        Self::laid_out(cpu, 1, inputs, outputs, true).with(parts)
+    }
+
+    /// A layout with its numbers.
+    fn with(self, parts: Vec<Packed>) -> Option<Weights> {
+        let [data, bias] = <[Packed; 2]>::try_from(parts).ok()?;
+        let columns = self.panels.columns();
+        let fits = data.len() == self.column().checked_mul(columns)? && bias.len() == columns;
+        fits.then_some(Weights { data, bias, ..self })
+    }
+}
+
+impl Conv {
+    /// The packed numbers, for [`Conv::of`]; nothing is copied.
+    pub fn parts(&self) -> Vec<Packed> {
+        let Conv {
+            weights,
+            inputs: _,
+            window: _,
+            gathers: _,
+            zeros: _,
+        } = self;
+        weights.parts()
+    }
+
+    /// The convolution of `inputs` and `outputs` that had these parts on the path of `cpu`; `None` where
+    /// their number or lengths are not those of such a layer.
+    pub fn of(
+        cpu: Cpu,
+        inputs: usize,
+        outputs: usize,
+        window: Window,
+        parts: Vec<Packed>,
+    ) -> Option<Conv> {
+        let area = window.size.checked_mul(window.size)?;
+        let layout = match Conv::gathers(inputs, window) {
+            true => Weights::laid_out(cpu, 1, inputs.checked_mul(area)?, outputs, false),
+            false => Weights::laid_out(cpu, area, inputs, outputs, false),
+        };
+        let weights = layout.with(parts)?;
+        let gathers = Conv::gathers(inputs, window);
+        Conv::over(weights, inputs, window, gathers).ok()
+    }
+}

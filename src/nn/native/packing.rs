@@ -1,0 +1,47 @@
+//! What the packed form of weights depends on, found out by packing.
+//!
+//! For: telling files of packed weights apart by path and by version of the kernels, without a number
+//! that somebody must remember to raise. Not for: packing itself (`semblance_kernels`).
+
+use semblance_kernels::{Conv, Cpu, Packed, Weights, Window};
+
+/// A hash of small layers of every kind as they are packed for `cpu`: another one when anything about
+/// their form changes.
+pub(super) fn of(cpu: Cpu) -> Option<String> {
+    let mut hash = blake3::Hasher::new();
+    hash.update(cpu.path().name().as_bytes());
+    let mut eat = |parts: Vec<Packed>| {
+        for part in parts {
+            hash.update(&(part.len() as u64).to_le_bytes());
+            hash.update(part.bytes());
+        }
+    };
+    let numbers = |count: usize| -> Vec<f32> { (0..count).map(|i| i as f32 * 0.37).collect() };
+    let linear = [(70, 100), (33, 16)];
+    for (inputs, outputs) in linear {
+        let (weight, bias) = (numbers(inputs * outputs), numbers(outputs));
+        eat(Weights::linear(cpu, &weight, Some(&bias), inputs, outputs)
+            .ok()?
+            .parts());
+        eat(Weights::gated(cpu, &weight, Some(&bias), inputs, outputs)
+            .ok()?
+            .parts());
+    }
+    // Few channels, some and many; the same size and half of it.
+    for (inputs, outputs, size, stride) in [
+        (4, 32, 3, 1),
+        (48, 40, 1, 1),
+        (64, 64, 3, 2),
+        (128, 128, 3, 1),
+    ] {
+        let window = Window {
+            size,
+            stride,
+            padding: (size / 2, size / 2),
+        };
+        let (kernel, bias) = (numbers(inputs * outputs * size * size), numbers(outputs));
+        let conv = Conv::new(cpu, &kernel, &bias, inputs, outputs, window).ok()?;
+        eat(conv.parts());
+    }
+    Some(format!("{} {}", cpu.path(), hash.finalize().to_hex()))
+}
