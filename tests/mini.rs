@@ -99,7 +99,7 @@ fn condition(pipeline: &Pipeline, text: &str) -> Condition {
 fn the_embedded_model_reads_text_as_transformers_does() {
     let pipeline = pipeline();
     for (name, text) in [("text", PROMPT), ("empty", "")] {
-        let error = largest_error(condition(&pipeline, text).data(), &reference(name));
+        let error = largest_error(&condition(&pipeline, text).data(), &reference(name));
         println!("{name}: {error:.1e}");
         assert!(error <= TOLERANCE, "{name}: off by {error}");
     }

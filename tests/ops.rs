@@ -279,6 +279,65 @@ fn stacked_concatenated_and_combined_values_hold_their_parts() {
 }
 
 #[test]
+fn a_pool_takes_the_largest_of_each_window_and_patches_its_numbers_in_order() {
+    struct Here;
+    impl Check for Here {
+        fn on<O: Ops>(&self, ops: &O) {
+            // Rows and columns that make no whole window are left out.
+            let s = Shape::map(2, 5, 7, 3);
+            let x = noise(s.len(), 6);
+            let at = |n: usize, y: usize, column: usize, c: usize| {
+                x[((n * s.h + y) * s.w + column) * s.c + c]
+            };
+            let y = ops.max_pool(&ops.value(x.clone(), s).unwrap(), 2).unwrap();
+            assert_eq!(ops.shape(&y).unwrap(), Shape::map(2, 2, 3, 3));
+            let found = ops.numbers(&y).unwrap();
+            for (i, found) in found.iter().enumerate() {
+                let (c, column, row, n) = (i % 3, i / 3 % 3, i / 9 % 2, i / 18);
+                let window = [(0, 0), (0, 1), (1, 0), (1, 1)];
+                let want = window.map(|(dy, dx)| at(n, 2 * row + dy, 2 * column + dx, c));
+                assert_eq!(*found, want.into_iter().fold(f32::MIN, f32::max));
+            }
+            let counted: Vec<f32> = (0..16).map(|i| i as f32).collect();
+            let x = ops.value(counted, Shape::map(1, 2, 4, 2)).unwrap();
+            let y = ops.patches(&x, 2).unwrap();
+            assert_eq!(ops.shape(&y).unwrap(), Shape::tokens(1, 2, 8));
+            let first = [0., 1., 2., 3., 8., 9., 10., 11.];
+            let second = [4., 5., 6., 7., 12., 13., 14., 15.];
+            assert_eq!(ops.numbers(&y).unwrap(), [first, second].concat());
+        }
+    }
+    everywhere(Here);
+}
+
+#[test]
+fn joined_sequences_come_apart_again_sample_by_sample() {
+    struct Here;
+    impl Check for Here {
+        fn on<O: Ops>(&self, ops: &O) {
+            let (sa, sb) = (Shape::tokens(2, 1, 3), Shape::tokens(2, 4, 3));
+            let (a, b) = (noise(sa.len(), 7), noise(sb.len(), 8));
+            let value = |x: &[f32], s| ops.value(x.to_vec(), s).unwrap();
+            let joined = ops.join(&value(&a, sa), &value(&b, sb)).unwrap();
+            assert_eq!(ops.shape(&joined).unwrap(), Shape::tokens(2, 5, 3));
+            let part = |first, count| {
+                let part = ops.tokens(&joined, first, count).unwrap();
+                (ops.numbers(&part).unwrap(), ops.shape(&part).unwrap())
+            };
+            assert_eq!(part(0, 1), (a.clone(), sa));
+            assert_eq!(part(1, 4), (b.clone(), sb));
+            let (middle, _) = part(2, 2);
+            assert_eq!(middle, [&b[3..9], &b[15..21]].concat());
+            assert!(ops.tokens(&joined, 2, 4).is_err());
+            assert!(ops.tokens(&joined, usize::MAX, 2).is_err());
+            let tall = value(&b, Shape::map(2, 2, 2, 3));
+            assert!(ops.join(&value(&a, sa), &tall).is_err());
+        }
+    }
+    everywhere(Here);
+}
+
+#[test]
 fn what_does_not_fit_is_an_error_not_a_panic() {
     struct Here;
     impl Check for Here {
@@ -299,6 +358,8 @@ fn what_does_not_fit_is_an_error_not_a_panic() {
             assert!(ops.value(vec![0.0; 5], Shape::map(1, 2, 2, 3)).is_err());
             assert!(ops.attention(&x, &x, &x, 2, Mask::None).is_err());
             assert!(ops.upsample(&x, 0, 1).is_err());
+            assert!(ops.max_pool(&x, 0).is_err() && ops.max_pool(&x, 3).is_err());
+            assert!(ops.patches(&x, 0).is_err() && ops.patches(&x, 3).is_err());
             assert!(ops.combine(&[]).is_err());
         }
     }

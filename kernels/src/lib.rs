@@ -50,4 +50,4 @@ pub use norm::{Affine, group_norm, layer_norm, rms_norm};
 pub use pack::Weights;
 pub use packed::{LINE, Packed};
 pub use product::{Finish, Plus};
-pub use slices::{activate, combine, concat, softmax, upsample};
+pub use slices::{activate, combine, concat, max_pool, softmax, upsample};

@@ -15,6 +15,8 @@ pub enum Act {
     Gelu,
     /// x · sigmoid(1.702 x).
     QuickGelu,
+    /// x where it is positive, 0 elsewhere; its derivative at 0 is 0.
+    Relu,
 }
 
 /// eˣ to 2 units in the last place; 0 below −87.3, capped at e^88 (Cephes' polynomial).
@@ -67,6 +69,8 @@ pub(crate) fn apply<M: Micro>(act: Act, x: &mut [f32]) {
         Act::Silu => x.iter_mut().for_each(|x| *x *= sigmoid::<M>(*x)),
         Act::Gelu => x.iter_mut().for_each(|x| *x = gelu::<M>(*x)),
         Act::QuickGelu => x.iter_mut().for_each(|x| *x *= sigmoid::<M>(1.702 * *x)),
+        // Not `max`, which would hide what is not a number.
+        Act::Relu => (x.iter_mut()).for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x }),
     }
 }
 
@@ -99,6 +103,7 @@ pub(crate) fn with_slope<M: Micro>(act: Act, work: impl Sloped) {
         Act::Silu => work.go(|x| logistic_slope::<M>(1.0, x)),
         Act::Gelu => work.go(|x| gelu_with_slope::<M>(x).1),
         Act::QuickGelu => work.go(|x| logistic_slope::<M>(1.702, x)),
+        Act::Relu => work.go(|x| if x > 0.0 { 1.0 } else { 0.0 }),
     }
 }
 

@@ -120,6 +120,39 @@ pub fn upsample(x: &[f32], from: Size, h: usize, w: usize, out: &mut [f32]) -> R
     Ok(())
 }
 
+/// The largest number of each channel in every whole window of `by × by` positions of `x`, of size
+/// `from`, side by side: `n × ⌊h/by⌋ × ⌊w/by⌋ × c` in `out`.
+///
+/// Errors when lengths do not fit or there is no whole window.
+pub fn max_pool(x: &[f32], from: Size, by: usize, out: &mut [f32]) -> Result<()> {
+    let sides = (from.h.checked_div(by), from.w.checked_div(by));
+    let (h, w) = (sides.0.unwrap_or_default(), sides.1.unwrap_or_default());
+    let to = Size { h, w, ..from };
+    if from.len() != Some(x.len()) || to.len() != Some(out.len()) || out.is_empty() {
+        let what = format!("{from:?} by {by} into {} numbers", out.len());
+        return Err(mismatch("max_pool", what));
+    }
+    let c = from.c;
+    by_rows(out, w * c, |first, out| {
+        for (i, row) in out.chunks_exact_mut(w * c).enumerate() {
+            let (n, y) = ((first + i) / h, (first + i) % h);
+            row.fill(f32::NEG_INFINITY);
+            for line in 0..by {
+                let at = (n * from.h + y * by + line) * from.w * c;
+                let line = x.get(at..at + w * by * c).unwrap_or_default();
+                for (out, window) in row.chunks_exact_mut(c).zip(line.chunks_exact(by * c)) {
+                    for pixel in window.chunks_exact(c) {
+                        for (out, x) in out.iter_mut().zip(pixel) {
+                            *out = if *x > *out { *x } else { *out };
+                        }
+                    }
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
 /// The channels of `a` (`widths.0` a row), then those of `b`, row by row into `out`.
 ///
 /// Errors when lengths do not fit.

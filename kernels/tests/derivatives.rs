@@ -42,9 +42,11 @@ fn plain_act(act: Act, x: f64) -> f64 {
         Act::Silu => x / (1.0 + (-x).exp()),
         Act::Gelu => 0.5 * x * (1.0 + erf(x / 2.0_f64.sqrt())),
         Act::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
+        Act::Relu => x.max(0.0),
     }
 }
 
+/// Those with a slope everywhere.
 const ACTS: [Act; 4] = [Act::Identity, Act::Silu, Act::Gelu, Act::QuickGelu];
 
 fn check_conv(s: Size, outputs: usize, win: Window) {
@@ -416,6 +418,9 @@ fn activations_have_the_slopes_that_differences_show() {
                 .collect();
             close(cpu, "act", &out, &want, 5e-6);
         }
+        let mut out = [f32::NAN; 4];
+        activate_derivative(cpu, Act::Relu, &[2.0, -0.0, 0.0, -1.0], &[3.0; 4], &mut out).unwrap();
+        assert_eq!(out, [3.0, 0.0, 0.0, 0.0]);
     }
 }
 

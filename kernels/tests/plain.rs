@@ -24,6 +24,7 @@ fn plain_act(act: Act, x: f64) -> f64 {
         Act::Silu => x / (1.0 + (-x).exp()),
         Act::Gelu => 0.5 * x * (1.0 + erf(x / 2.0_f64.sqrt())),
         Act::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
+        Act::Relu => x.max(0.0),
     }
 }
 
@@ -40,7 +41,13 @@ fn erf(x: f64) -> f64 {
     sum * 2.0 / std::f64::consts::PI.sqrt()
 }
 
-const ACTS: [Act; 4] = [Act::Identity, Act::Silu, Act::Gelu, Act::QuickGelu];
+const ACTS: [Act; 5] = [
+    Act::Identity,
+    Act::Silu,
+    Act::Gelu,
+    Act::QuickGelu,
+    Act::Relu,
+];
 
 fn plain_linear(x: &[f32], w: &[f32], b: &[f32], inputs: usize) -> Vec<f64> {
     x.chunks_exact(inputs)
@@ -232,7 +239,7 @@ proptest! {
     #[test]
     fn a_linear_layer_is_its_sums_at_any_size(
         samples in 1..4_usize, rows in 1..40_usize, inputs in 1..90_usize, outputs in 1..100_usize,
-        kind in 0..3_u8, act in 0..4_usize, gated in any::<bool>(),
+        kind in 0..3_u8, act in 0..5_usize, gated in any::<bool>(),
     ) {
         check_linear(samples, rows, (inputs, outputs), kind, ACTS[act], gated);
     }
@@ -241,7 +248,7 @@ proptest! {
     fn a_convolution_is_its_sums_at_any_size_stride_and_padding(
         n in 1..3_usize, h in 1..12_usize, w in 1..15_usize, c in 1..40_usize, outputs in 1..70_usize,
         size in 1..8_usize, stride in 1..4_usize, before in 0..4_usize, after in 0..4_usize,
-        kind in 0..3_u8, act in 0..4_usize,
+        kind in 0..3_u8, act in 0..5_usize,
     ) {
         let win = Window { size, stride, padding: (before, after) };
         check_conv(Size { n, h, w, c }, outputs, win, kind, ACTS[act]);
@@ -259,7 +266,7 @@ proptest! {
     #[test]
     fn norms_are_what_their_definitions_say(
         samples in 1..3_usize, rows in 1..300_usize, width in 1..40_usize, groups in 1..4_usize,
-        offset in -100.0..100.0_f32, act in 0..4_usize,
+        offset in -100.0..100.0_f32, act in 0..5_usize,
     ) {
         check_norms(samples, rows, width, groups, offset, ACTS[act]);
     }
@@ -405,6 +412,14 @@ fn moving_numbers_changes_none() {
     let mut out = [0.0; 6];
     concat(&[1., 2., 3., 4.], &[5., 6.], (2, 1), &mut out).unwrap();
     assert_eq!(out, [1., 2., 5., 3., 4., 6.]);
+    // Two channels; the last column belongs to no whole window.
+    let (h, w) = (2, 3);
+    let x = [1., -8., 2., -7., 9., 9., 4., -6., 3., -5., 9., 9.];
+    let mut out = [0.0; 2];
+    max_pool(&x, Size { h, w, c: 2, n: 1 }, 2, &mut out).unwrap();
+    assert_eq!(out, [4., -5.]);
+    assert!(max_pool(&x, Size { h, w, c: 2, n: 1 }, 3, &mut out).is_err());
+    assert!(max_pool(&x, Size { h, w, c: 2, n: 1 }, 0, &mut out).is_err());
 }
 
 #[test]

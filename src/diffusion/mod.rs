@@ -16,7 +16,7 @@ mod span;
 #[cfg(test)]
 mod tests;
 
-pub use condition::Condition;
+pub use condition::{Condition, Embedding};
 pub use ddim::Stochastic;
 pub use denoiser::{Denoiser, Guidance};
 pub use inversion::Inversion;

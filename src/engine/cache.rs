@@ -11,6 +11,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::diffusion::{Condition, Inversion, Latent};
+use crate::model::Context;
 
 /// Bytes kept at most: some tens of pictures of the embedded model, a few of Stable Diffusion.
 pub(super) const MAX_BYTES: u64 = 256 << 20;
@@ -36,6 +37,9 @@ impl Key {
 #[derive(Clone, Debug)]
 pub(super) struct Text {
     pub condition: Condition,
+    /// Its keys and values, and how many bytes they have.
+    pub context: Context,
+    pub context_bytes: u64,
     /// Tokens that were cut off.
     pub dropped: usize,
     /// Words that the model never learned.
@@ -60,13 +64,16 @@ pub(super) enum Value {
 
 impl Value {
     fn bytes(&self) -> u64 {
+        let embedding = |c: &Condition| c.tokens() * c.width();
         let numbers = match self {
-            Value::Text(text) => text.condition.data().len(),
+            Value::Text(text) => {
+                embedding(&text.condition) + text.context_bytes.div_ceil(4) as usize
+            }
             Value::Encoding(e) => e.latent.data.len() + e.decoded.len(),
             // States, and means where they were computed.
             Value::Inversion(inversion) => {
                 let each = inversion.states().first().map_or(0, |s| s.data.len());
-                each * (2 * inversion.states().len()) + inversion.base().data().len()
+                each * (2 * inversion.states().len()) + embedding(inversion.base())
             }
         };
         4 * numbers as u64 + 256

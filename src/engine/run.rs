@@ -278,7 +278,7 @@ fn work(
         1.0 => Guidance::OFF,
         scale => Guidance::new(scale, condition("")?.clone())?,
     };
-    let net = Net::new(pipeline);
+    let net = Net::new(pipeline, known.values().map(|text| text.as_ref()));
     let grid = request.schedule.grid(plan.steps as usize)?;
 
     let edited = match plan.recipe.form {
@@ -358,7 +358,10 @@ fn work(
 
 fn encode_text(pipeline: &Pipeline, text: &str, control: &Control) -> Result<Text> {
     let embedding = pipeline.encode_text(text, control.cancel())?;
+    let context = pipeline.context(&embedding)?;
     Ok(Text {
+        context_bytes: pipeline.context_bytes(&context)?,
+        context,
         dropped: embedding.dropped,
         unknown: pipeline.unknown_words(text)?,
         condition: Condition::new(embedding.data, embedding.length, embedding.width)?,

@@ -11,10 +11,12 @@
 //! lower and for all steps, DDIM instead of PLMS, λ over time instead of step counts, the same
 //! guidance in inversion and edit.
 //!
-//! Two exact cases: where Σ is one attribute with c0 = c_base the sum is computed as
-//! (1 − w) c0 + w c1, so weight 1 is plain styled sampling bit for bit; where all weights are 0 it
-//! is c_base itself. The order of the attributes changes no bit: contributions are sorted before
-//! they are summed. A negative strength extrapolates away from c1; a caller with an `opposite` text
+//! The sum is kept as texts and their weights, each text once ([`Condition::plus`]): keys and values
+//! are linear in the text, so the network mixes those that each text has, computed once.
+//!
+//! Two exact cases: one attribute with c0 = c_base is (1 − w) c0 + w c1, so weight 1 is plain styled
+//! sampling bit for bit; where all weights are 0 it is c_base itself. The order of the attributes
+//! changes no bit: weights and texts are sorted before they are summed. A negative strength extrapolates away from c1; a caller with an `opposite` text
 //! passes that as c1 and the strength's magnitude instead.
 
 use std::borrow::Cow;
@@ -101,29 +103,13 @@ pub fn condition_at<'a>(
         .map(|blend| (blend.weight(step), blend))
         .filter(|(weight, _)| *weight != 0.0)
         .collect();
-    match active.as_slice() {
-        [] => Cow::Borrowed(base),
-        [(w, blend)] if blend.neutral == base => {
-            if *w == 1.0 {
-                return Cow::Borrowed(blend.styled);
-            }
-            let pairs = base.data().iter().zip(blend.styled.data());
-            let mixed = pairs.map(|(c0, c1)| (1.0 - w) * c0 + w * c1);
-            Cow::Owned(base.with_data(mixed.collect()))
-        }
-        _ => {
-            let mut terms = vec![0.0f32; active.len()];
-            let mut mixed = base.data().to_vec();
-            for (i, c) in mixed.iter_mut().enumerate() {
-                for (term, (w, blend)) in terms.iter_mut().zip(&active) {
-                    *term = w * (blend.styled.data()[i] - blend.neutral.data()[i]);
-                }
-                terms.sort_unstable_by(f32::total_cmp);
-                *c += terms.iter().sum::<f32>();
-            }
-            Cow::Owned(base.with_data(mixed))
-        }
+    if active.is_empty() {
+        return Cow::Borrowed(base);
     }
+    let parts = active
+        .iter()
+        .flat_map(|(w, blend)| [(*w, blend.styled), (-w, blend.neutral)]);
+    Cow::Owned(base.plus(&parts.collect::<Vec<_>>()))
 }
 
 /// The first step of `grid` with a weight that is not 0; the number of steps when there is none.

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::job::Cancel;
-use crate::nn::{ConvSpec, LinearSpec, Ops, Packed};
+use crate::nn::{ConvSpec, LinearSpec, Ops, Packed, transpose};
 use crate::weights::{Pack, Tensors};
 
 /// A place in a model's tree of weights, from which layers are made.
@@ -41,6 +41,11 @@ impl<'a, O: Ops> Builder<'a, O> {
             path: self.name(name),
             ..*self
         }
+    }
+
+    /// The backend that layers are made for.
+    pub fn ops(&self) -> &'a O {
+        self.ops
     }
 
     fn name(&self, name: &str) -> String {
@@ -140,6 +145,30 @@ impl<'a, O: Ops> Builder<'a, O> {
         outputs: usize,
     ) -> Result<O::Linear> {
         self.make_linear(name, (inputs, outputs), &[outputs, inputs, 1, 1], true)
+    }
+
+    /// A linear layer without bias for what [`Ops::patches`] makes of `inputs` channels, `size` a side,
+    /// whose weights are written as those of a convolution.
+    pub fn linear_over_patches(
+        &self,
+        name: &str,
+        (inputs, size): (usize, usize),
+        outputs: usize,
+    ) -> Result<O::Linear> {
+        let shape = [outputs, inputs, size, size];
+        let kernel = self.at(name).numbers("weight", &shape)?;
+        let mut weight = vec![0.0; kernel.len()];
+        let area = size * size;
+        let rows = kernel.chunks(inputs * area);
+        for (to, from) in weight.chunks_mut(inputs * area).zip(rows) {
+            transpose(from, to, inputs, area);
+        }
+        self.ops.make_linear(LinearSpec {
+            weight: &weight,
+            bias: None,
+            inputs: inputs * area,
+            outputs,
+        })
     }
 
     /// A linear layer with bias that gives values and, after them, as many gates.

@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use super::block::KeyValue;
 use super::build::Builder;
 use super::text::Tokenizer;
 use super::text::clip::{ClipText, ClipTextConfig};
@@ -40,8 +39,14 @@ pub struct TextEmbedding {
 
 /// A text's (or a mix of texts') keys and values in every cross-attention layer: what a prediction
 /// takes. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Context<O: Ops = Native>(TextKeys<O::Tensor>);
+
+impl<O: Ops> Clone for Context<O> {
+    fn clone(&self) -> Self {
+        Context(self.0.clone())
+    }
+}
 
 /// A size that the model works at, in picture pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -352,6 +357,11 @@ impl<O: Ops + 'static> Pipeline<O> {
         &self.unet
     }
 
+    /// The text tower, for readings other than plain values.
+    pub fn text_network(&self) -> &ClipText<O> {
+        &self.text
+    }
+
     /// The U-Net's configuration.
     pub fn unet_config(&self) -> &UNetConfig {
         self.unet.config()
@@ -379,7 +389,8 @@ impl<O: Ops + 'static> Pipeline<O> {
     pub fn project_text(&self, text: &str, cancel: &Cancel) -> Result<Option<Vec<f32>>> {
         let tokens = self.tokenizer.ids(text)?;
         let hidden = self.text.forward(&self.ops, &[&tokens.ids], cancel)?;
-        self.text.project(&self.ops, &hidden, tokens.end)
+        let place = self.text.project(&self.ops, &hidden, tokens.end)?;
+        place.map(|x| self.ops.numbers(&x)).transpose()
     }
 
     /// The words of `text` that the model never learned: what its tokenizer's configuration lists as
@@ -414,24 +425,15 @@ impl<O: Ops + 'static> Pipeline<O> {
         if kept.is_empty() {
             kept.extend(terms.first());
         }
-        let Some((_, first)) = kept.first() else {
-            return Err(Error::new(Code::Internal, "a mix of no texts"));
-        };
-        let layer = |i: usize| -> Result<KeyValue<O::Tensor>> {
-            let part = |f: fn(&KeyValue<O::Tensor>) -> &O::Tensor| {
-                let parts: Vec<_> = kept
-                    .iter()
-                    .filter_map(|(w, c)| Some((*w, f(c.0.0.get(i)?))))
-                    .collect();
-                self.ops.combine(&parts)
-            };
-            Ok(KeyValue {
-                key: part(|kv| &kv.key)?,
-                value: part(|kv| &kv.value)?,
-            })
-        };
-        let layers = (0..first.0.0.len()).map(layer).collect::<Result<_>>()?;
-        Ok(Context(TextKeys(layers)))
+        let terms: Vec<_> = kept.iter().map(|(w, context)| (*w, &context.0)).collect();
+        TextKeys::mix(&self.ops, &terms).map(Context)
+    }
+
+    /// Bytes of a context's numbers.
+    pub fn context_bytes(&self, context: &Context<O>) -> Result<u64> {
+        let numbers = context.0.0.iter().flat_map(|kv| [&kv.key, &kv.value]);
+        let bytes = |x| -> Result<u64> { Ok(4 * self.ops.shape(x)?.len() as u64) };
+        numbers.map(bytes).sum()
     }
 
     /// Predicts for a batch of (noisy latent, time, text): noise or velocity, as
@@ -466,21 +468,8 @@ impl<O: Ops + 'static> Pipeline<O> {
         }
         let x = self.ops.value_nchw(&data, shape)?;
         let times: Vec<f32> = batch.iter().map(|(_, t, _)| *t).collect();
-        let layers = |i: usize| -> Result<KeyValue<O::Tensor>> {
-            let part = |f: fn(&KeyValue<O::Tensor>) -> &O::Tensor| {
-                let parts: Vec<_> = batch
-                    .iter()
-                    .filter_map(|(_, _, c)| c.0.0.get(i).map(f))
-                    .collect();
-                self.ops.stack(&parts)
-            };
-            Ok(KeyValue {
-                key: part(|kv| &kv.key)?,
-                value: part(|kv| &kv.value)?,
-            })
-        };
-        let count = batch.first().map_or(0, |(_, _, c)| c.0.0.len());
-        let text = TextKeys((0..count).map(layers).collect::<Result<_>>()?);
+        let contexts: Vec<_> = batch.iter().map(|(.., context)| &context.0).collect();
+        let text = TextKeys::stack(&self.ops, &contexts)?;
         let Prediction { out, middle } = self.unet.forward(&self.ops, &x, &times, &text, cancel)?;
         let out = self.ops.numbers_nchw(&out)?;
         let latents = out

@@ -2,8 +2,13 @@
 //! Rombach et al. 2022, arXiv 2112.10752).
 //!
 //! For: any configuration of plain and cross-attention blocks. Not for: SDXL's added conditions,
-//! class embeddings, adapters: those are refused by name. Hooks are values: the forward pass takes
-//! the cross-attention's keys and values and gives the middle block's output back.
+//! class embeddings, adapters: those are refused by name.
+//!
+//! Hooks are values. What cross-attention takes from a text, [`TextKeys`], is made by
+//! [`UNet::text_keys`] and handed over, so it may be read, mixed or replaced on the way. The middle
+//! block's output h lies in [`Middle`], between the network's two halves: there it may be read, moved
+//! (h-space editing; Kwon et al., arXiv 2210.10960) or be an end of its own (Park et al., arXiv
+//! 2307.12868, need no more than the first half).
 
 use serde::Deserialize;
 use serde_json::json;
@@ -309,12 +314,59 @@ pub struct UNet<O: Ops> {
     up: Vec<(Block<O>, Option<Upsample<O>>)>,
     norm_out: O::Norm,
     conv_out: O::Conv,
+    /// Cross-attention layers.
+    slots: usize,
 }
 
-/// The keys and values of every cross-attention layer for some texts, in the order of the layers.
-/// They are linear in the text, so a mix of texts is the same mix of these.
+/// The keys and values of every cross-attention layer for some texts, in the order of the layers: way
+/// down, middle, way up. They are linear in the text, so a mix of texts is the same mix of these.
 #[derive(Clone, Debug)]
 pub struct TextKeys<T>(pub Vec<KeyValue<T>>);
+
+impl<T> TextKeys<T> {
+    /// What `f` makes of the keys of all `parts`, then of their values, layer by layer.
+    fn each(parts: &[&Self], f: impl Fn(&[&T]) -> Result<T>) -> Result<Self> {
+        let layers = parts.first().map(|first| first.0.len());
+        let Some(layers) = layers.filter(|n| parts.iter().all(|part| part.0.len() == *n)) else {
+            let what = "keys and values of no text, or of different networks";
+            return Err(Error::new(Code::Internal, what));
+        };
+        let layer = |i: usize| -> Result<KeyValue<T>> {
+            let own = || parts.iter().filter_map(move |part| part.0.get(i));
+            Ok(KeyValue {
+                key: f(&own().map(|kv| &kv.key).collect::<Vec<_>>())?,
+                value: f(&own().map(|kv| &kv.value).collect::<Vec<_>>())?,
+            })
+        };
+        Ok(TextKeys((0..layers).map(layer).collect::<Result<_>>()?))
+    }
+
+    /// Σ weightᵢ · keysᵢ over at least one term: those of the same mix of texts, but for rounding. A
+    /// single term of weight 1 comes back bit for bit.
+    pub fn mix<R: Ops<Tensor = T>>(ops: &R, terms: &[(f32, &Self)]) -> Result<Self> {
+        let (weights, parts): (Vec<f32>, Vec<&Self>) = terms.iter().copied().unzip();
+        Self::each(&parts, |x| {
+            let terms: Vec<_> = weights.iter().copied().zip(x.iter().copied()).collect();
+            ops.combine(&terms)
+        })
+    }
+
+    /// Those of all samples of all `parts` (at least one).
+    pub fn stack<R: Ops<Tensor = T>>(ops: &R, parts: &[&Self]) -> Result<Self> {
+        Self::each(parts, |x| ops.stack(x))
+    }
+}
+
+/// The network half run: after its middle block.
+#[derive(Clone, Debug)]
+pub struct Middle<T> {
+    /// The middle block's output, `n × h × w × channels` of the coarsest level: the h of h-space. What
+    /// stands here when the second half begins is what it takes.
+    pub h: T,
+    /// What goes past the middle.
+    skips: Vec<T>,
+    time: T,
+}
 
 /// What a forward pass gives.
 #[derive(Clone, Debug)]
@@ -417,6 +469,7 @@ impl<O: Ops> UNet<O> {
             up,
             norm_out: b.norm("conv_norm_out", first.channels, c.eps)?,
             conv_out: b.conv("conv_out", first.channels, c.out_channels, Kind::Same3)?,
+            slots: slot,
             config,
         })
     }
@@ -441,7 +494,8 @@ impl<O: Ops> UNet<O> {
     }
 
     /// Predicts from noisy latents `x` (`n × h × w × in_channels`, any h and w) at `times` (one per
-    /// sample) under `text` (as many samples). `cancel` is polled before every block.
+    /// sample) under `text` (as many samples): [`UNet::descend`], then [`UNet::ascend`]. `cancel` is polled
+    /// before every block.
     pub fn forward<R: Reads<O>>(
         &self,
         ops: &R,
@@ -450,6 +504,21 @@ impl<O: Ops> UNet<O> {
         text: &TextKeys<R::Tensor>,
         cancel: &Cancel,
     ) -> Result<Prediction<R::Tensor>> {
+        let middle = self.descend(ops, x, times, text, cancel)?;
+        let h = middle.h.clone();
+        let out = self.ascend(ops, middle, text, cancel)?;
+        Ok(Prediction { out, middle: h })
+    }
+
+    /// The first half: from noisy latents to the middle block's output, as [`UNet::forward`].
+    pub fn descend<R: Reads<O>>(
+        &self,
+        ops: &R,
+        x: &R::Tensor,
+        times: &[f32],
+        text: &TextKeys<R::Tensor>,
+        cancel: &Cancel,
+    ) -> Result<Middle<R::Tensor>> {
         let n = ops.shape(x)?.n;
         if times.len() != n {
             return Err(Error::new(
@@ -457,6 +526,7 @@ impl<O: Ops> UNet<O> {
                 format!("{} times for {n} latents", times.len()),
             ));
         }
+        let text = self.all_layers(text)?;
         let width = self.config.levels.first().map_or(0, |l| l.channels);
         let time = self.config.sinusoids(times, width);
         let time = ops.value(time, Shape::map(n, 1, 1, width))?;
@@ -464,7 +534,6 @@ impl<O: Ops> UNet<O> {
         let time = ops.act(&ops.linear(&time, one, Plus::Nothing)?, Act::Silu)?;
         // Every block begins with the SiLU of the embedding, so it is taken once.
         let time = ops.act(&ops.linear(&time, two, Plus::Nothing)?, Act::Silu)?;
-        let text = &text.0;
 
         let mut x = ops.conv(x, &self.conv_in, Plus::Nothing)?;
         let mut skips = vec![x.clone()];
@@ -492,8 +561,24 @@ impl<O: Ops> UNet<O> {
                 x = attention.forward(ops, &x, text)?;
             }
         }
-        let middle = x.clone();
+        Ok(Middle { h: x, skips, time })
+    }
 
+    /// The second half: from where [`UNet::descend`] ended, or a changed [`Middle::h`] of the same
+    /// size, to the prediction, `n × h × w × out_channels`. `text` may be another than the first half's.
+    pub fn ascend<R: Reads<O>>(
+        &self,
+        ops: &R,
+        middle: Middle<R::Tensor>,
+        text: &TextKeys<R::Tensor>,
+        cancel: &Cancel,
+    ) -> Result<R::Tensor> {
+        let text = self.all_layers(text)?;
+        let Middle {
+            h: mut x,
+            mut skips,
+            time,
+        } = middle;
         for (block, double) in &self.up {
             for (i, resnet) in block.resnets.iter().enumerate() {
                 next_block(ops, cancel)?;
@@ -512,8 +597,22 @@ impl<O: Ops> UNet<O> {
         }
         next_block(ops, cancel)?;
         let x = ops.group_norm(&x, &self.norm_out, self.config.groups, Act::Silu)?;
-        let out = ops.conv(&x, &self.conv_out, Plus::Nothing)?;
-        Ok(Prediction { out, middle })
+        ops.conv(&x, &self.conv_out, Plus::Nothing)
+    }
+
+    /// `text`, which must have keys and values for every layer.
+    fn all_layers<'a, T>(&self, text: &'a TextKeys<T>) -> Result<&'a [KeyValue<T>]> {
+        let found = text.0.len();
+        match found == self.slots {
+            true => Ok(&text.0),
+            false => Err(Error::new(
+                Code::Internal,
+                format!(
+                    "keys and values of {found} layers for a U-Net with {}",
+                    self.slots
+                ),
+            )),
+        }
     }
 }
 

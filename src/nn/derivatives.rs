@@ -7,7 +7,7 @@
 //! and has its shape too. Weights come as the backend made them. What only moves numbers has its
 //! derivative here, for every backend.
 
-use super::{Act, Mask, Ops, Plus, Shape, mismatch};
+use super::{Act, Mask, Ops, Plus, Shape, mismatch, moves};
 use crate::error::Result;
 
 /// Which way a derivative is taken.
@@ -130,6 +130,40 @@ pub trait Derivatives: Ops {
             }
         }
         self.value(out, to)
+    }
+
+    /// `t` through the derivative of [`Ops::max_pool`] at `x`.
+    fn max_pool_derivative(
+        &self,
+        x: &Self::Tensor,
+        t: &Self::Tensor,
+        size: usize,
+        way: Way,
+    ) -> Result<Self::Tensor> {
+        let (x, s) = (self.numbers(x)?, self.shape(x)?);
+        let (data, to) = moves::max_pool_derivative((&x, s), &self.numbers(t)?, size, way)?;
+        self.value(data, to)
+    }
+
+    /// The transpose of [`Ops::patches`], back to a map of size `from`.
+    fn patches_cotangent(
+        &self,
+        g: &Self::Tensor,
+        size: usize,
+        from: Shape,
+    ) -> Result<Self::Tensor> {
+        self.value(moves::patches_back(&self.numbers(g)?, from, size)?, from)
+    }
+
+    /// The transpose of [`Ops::tokens`], back to a sequence of size `from`.
+    fn tokens_cotangent(
+        &self,
+        g: &Self::Tensor,
+        (first, count): (usize, usize),
+        from: Shape,
+    ) -> Result<Self::Tensor> {
+        let data = moves::tokens_back(&self.numbers(g)?, from, first, count)?;
+        self.value(data, from)
     }
 
     /// The transpose of [`Ops::concat`]: the first `c` channels, and the others.

@@ -16,6 +16,7 @@
 pub mod candle;
 pub mod derivatives;
 pub mod dual;
+mod moves;
 pub mod native;
 pub mod step;
 pub mod tape;
@@ -91,6 +92,8 @@ pub enum Act {
     Gelu,
     /// x · sigmoid(1.702 x).
     QuickGelu,
+    /// x where it is positive, 0 elsewhere; its derivative at 0 is 0.
+    Relu,
 }
 
 /// Which keys a query may see.
@@ -249,6 +252,34 @@ pub trait Ops: Send + Sync {
     fn stack(&self, parts: &[&Self::Tensor]) -> Result<Self::Tensor>;
     /// Σ weightᵢ · xᵢ over at least one term; a single term of weight 1 comes back bit for bit.
     fn combine(&self, terms: &[(f32, &Self::Tensor)]) -> Result<Self::Tensor>;
+
+    // What only moves numbers is here for every backend, by way of [`Ops::numbers`]: a backend may
+    // have something faster, and a reading must have its own, or its derivatives end here.
+
+    /// The largest number of each channel in every whole window of `size × size` positions, side by
+    /// side: `n × ⌊h/size⌋ × ⌊w/size⌋ × c`. Of equal numbers the first, row by row, is taken.
+    fn max_pool(&self, x: &Self::Tensor, size: usize) -> Result<Self::Tensor> {
+        let (data, to) = moves::max_pool(&self.numbers(x)?, self.shape(x)?, size)?;
+        self.value(data, to)
+    }
+    /// The windows of `size × size` positions, side by side, each as a token of `size · size · c`
+    /// numbers, row by row: `n × 1 × (h/size · w/size) × (size · size · c)`. The sides must be
+    /// multiples of `size`.
+    fn patches(&self, x: &Self::Tensor, size: usize) -> Result<Self::Tensor> {
+        let (data, to) = moves::patches(&self.numbers(x)?, self.shape(x)?, size)?;
+        self.value(data, to)
+    }
+    /// Sample by sample the tokens of `a`, then those of `b`.
+    fn join(&self, a: &Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor> {
+        let (sa, sb) = (self.shape(a)?, self.shape(b)?);
+        let (data, to) = moves::join((&self.numbers(a)?, sa), (&self.numbers(b)?, sb))?;
+        self.value(data, to)
+    }
+    /// The `count` tokens from `first` on, of every sample.
+    fn tokens(&self, x: &Self::Tensor, first: usize, count: usize) -> Result<Self::Tensor> {
+        let (data, to) = moves::tokens(&self.numbers(x)?, self.shape(x)?, first, count)?;
+        self.value(data, to)
+    }
 
     /// A model says that one of its blocks ends here and few values go on: where a reading may forget
     /// what is inside and compute it again.

@@ -55,6 +55,14 @@ pub enum Step<O: Ops> {
     Act(Act),
     /// [`Ops::upsample`].
     Upsample(usize, usize),
+    /// [`Ops::max_pool`].
+    MaxPool(usize),
+    /// [`Ops::patches`].
+    Patches(usize),
+    /// [`Ops::join`]: two.
+    Join,
+    /// [`Ops::tokens`]: from which on, how many.
+    Tokens(usize, usize),
     /// [`Ops::concat`]: two.
     Concat,
     /// [`Ops::stack`]: one or more.
@@ -84,6 +92,10 @@ impl<O: Ops> Step<O> {
             (Step::Attention(heads, mask), [q, k, v]) => ops.attention(q, k, v, *heads, *mask),
             (Step::Act(act), [x]) => ops.act(x, *act),
             (Step::Upsample(h, w), [x]) => ops.upsample(x, *h, *w),
+            (Step::MaxPool(size), [x]) => ops.max_pool(x, *size),
+            (Step::Patches(size), [x]) => ops.patches(x, *size),
+            (Step::Join, [a, b]) => ops.join(a, b),
+            (Step::Tokens(first, count), [x]) => ops.tokens(x, *first, *count),
             (Step::Concat, [a, b]) => ops.concat(a, b),
             (Step::Stack, parts) => ops.stack(parts),
             (Step::Combine(weights), x) if weights.len() == x.len() => {
@@ -103,6 +115,7 @@ impl<O: Ops> Step<O> {
                 | Step::LayerNorm(_)
                 | Step::Attention(..)
                 | Step::Act(_)
+                | Step::MaxPool(_)
         )
     }
 }
@@ -142,12 +155,23 @@ impl<O: Derivatives> Step<O> {
                 ops.attention_tangent([q, k, v], [dq, dk, dv], *heads, *mask)
             }
             (Step::Act(act), [x], [Some(dx)]) => ops.act_derivative(x, dx, *act),
+            (Step::MaxPool(size), [x], [Some(dx)]) => {
+                ops.max_pool_derivative(x, dx, *size, Way::Forward)
+            }
             (Step::Combine(weights), ..) if weights.len() == dx.len() => {
                 let terms = weights.iter().zip(dx);
                 let terms: Vec<_> = terms.filter_map(|(w, dx)| Some((*w, (*dx)?))).collect();
                 ops.combine(&terms)
             }
-            (Step::Upsample(..) | Step::Concat | Step::Stack, ..) => {
+            (
+                Step::Upsample(..)
+                | Step::Concat
+                | Step::Stack
+                | Step::Patches(_)
+                | Step::Join
+                | Step::Tokens(..),
+                ..,
+            ) => {
                 let zeros = |x: &&O::Tensor| ops.zeros(ops.shape(x)?);
                 let filled = (x.iter().zip(dx))
                     .map(|(x, dx)| dx.map_or_else(|| zeros(x), |dx| Ok(dx.clone())))
@@ -196,6 +220,17 @@ impl<O: Derivatives> Step<O> {
             }
             (Step::Act(act), [x], _) => one(ops.act_derivative(x, g, *act)?),
             (Step::Upsample(..), _, [from]) => one(ops.upsample_cotangent(g, from.h, from.w)?),
+            (Step::MaxPool(size), [x], _) => {
+                one(ops.max_pool_derivative(x, g, *size, Way::Back)?)
+            }
+            (Step::Patches(size), _, [from]) => one(ops.patches_cotangent(g, *size, *from)?),
+            (Step::Join, _, [a, b]) => Ok(vec![
+                Some(ops.tokens(g, 0, a.w)?),
+                Some(ops.tokens(g, a.w, b.w)?),
+            ]),
+            (Step::Tokens(first, count), _, [from]) => {
+                one(ops.tokens_cotangent(g, (*first, *count), *from)?)
+            }
             (Step::Concat, _, [a, _]) => {
                 let (a, b) = ops.split(g, a.c)?;
                 Ok(vec![Some(a), Some(b)])
@@ -338,6 +373,22 @@ impl<R: Reading> Ops for R {
 
     fn upsample(&self, x: &Self::Tensor, h: usize, w: usize) -> Result<Self::Tensor> {
         self.step(Step::Upsample(h, w), &[x])
+    }
+
+    fn max_pool(&self, x: &Self::Tensor, size: usize) -> Result<Self::Tensor> {
+        self.step(Step::MaxPool(size), &[x])
+    }
+
+    fn patches(&self, x: &Self::Tensor, size: usize) -> Result<Self::Tensor> {
+        self.step(Step::Patches(size), &[x])
+    }
+
+    fn join(&self, a: &Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor> {
+        self.step(Step::Join, &[a, b])
+    }
+
+    fn tokens(&self, x: &Self::Tensor, first: usize, count: usize) -> Result<Self::Tensor> {
+        self.step(Step::Tokens(first, count), &[x])
     }
 
     fn concat(&self, a: &Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor> {

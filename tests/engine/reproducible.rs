@@ -49,6 +49,33 @@ fn cached_equals_computed_byte_for_byte_and_is_reported() {
 }
 
 #[test]
+fn texts_kept_from_earlier_edits_mix_to_the_same_bytes_with_guidance_at_any_thread_count() {
+    let picture = Picture::new(130, 90, RGBA8);
+    let guided = |sliders: &[(&str, f32)]| Recipe {
+        guidance: Some(2.0),
+        ..recipe(sliders)
+    };
+    let both = guided(&[("sunset", 0.8), ("fog", 0.5)]);
+    let warm = engine();
+    edit(&warm, &picture, &guided(&[("fog", 0.3)])).unwrap();
+    edit(&warm, &picture, &guided(&[("sunset", 0.4)])).unwrap();
+    let kept = edit(&warm, &picture, &both).unwrap();
+    let cached = report(&kept)["cached"].clone();
+    assert!(
+        cached.as_array().unwrap().contains(&"text".into()),
+        "{cached}"
+    );
+    for threads in [1, 3] {
+        let cold = engine_with(EngineOptions {
+            model: tiny(),
+            threads: NonZeroUsize::new(threads),
+            ..EngineOptions::default()
+        });
+        assert_eq!(picture.rendered(&kept).0, bytes(&cold, &picture, &both));
+    }
+}
+
+#[test]
 fn another_seed_picture_scene_noise_or_number_of_steps_is_not_taken_from_the_cache() {
     let (picture, other) = (Picture::new(130, 90, RGBA8), Picture::new(131, 90, RGBA8));
     let warm = engine();

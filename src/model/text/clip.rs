@@ -1,43 +1,33 @@
 //! CLIP's text tower (Radford et al. 2021, arXiv 2103.00020; `CLIPTextModel` of transformers), as
 //! Stable Diffusion uses it: the last hidden state after the final norm.
 //!
-//! For: any width and depth, with or without the `text_model.` prefix of older files and with or
-//! without the projection that compares texts with pictures. Not for: skipping last layers.
+//! For: any width and depth (CLIP-L of Stable Diffusion 1.x, OpenCLIP-H of 2.x), with or without the
+//! `text_model.` prefix of older files and with or without the projection that compares texts with
+//! pictures; in every reading of the operations. Not for: skipping last layers.
 
 use serde::Deserialize;
 
 use crate::error::{Code, Error, Result};
 use crate::job::Cancel;
 use crate::model::build::Builder;
-use crate::nn::{Act, Mask, Ops, Packed, Plus, Shape};
+use crate::model::tower::{Tower, TowerConfig, in_range};
+use crate::nn::{Mask, Ops, Packed, Plus, Reads, Shape};
 use crate::weights::Config;
 
 #[derive(Debug, Deserialize)]
 #[serde(default)]
 struct File {
     vocab_size: usize,
-    hidden_size: usize,
-    intermediate_size: usize,
     projection_dim: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
     max_position_embeddings: usize,
-    hidden_act: String,
-    layer_norm_eps: f64,
 }
 
 impl Default for File {
     fn default() -> Self {
         File {
             vocab_size: 49408,
-            hidden_size: 512,
-            intermediate_size: 2048,
             projection_dim: 512,
-            num_hidden_layers: 12,
-            num_attention_heads: 8,
             max_position_embeddings: 77,
-            hidden_act: "quick_gelu".into(),
-            layer_norm_eps: 1e-5,
         }
     }
 }
@@ -51,76 +41,27 @@ pub struct ClipTextConfig {
     pub width: usize,
     /// Tokens in a text, start, end and padding included.
     pub length: usize,
-    hidden: usize,
     projection: usize,
-    layers: usize,
-    heads: usize,
-    act: Act,
-    eps: f64,
+    tower: TowerConfig,
 }
 
 impl ClipTextConfig {
     /// Reads and checks a `config.json`.
     pub(crate) fn read(config: &Config) -> Result<Self> {
         let file: File = config.parse()?;
-        for (key, value, to) in [
-            ("vocab_size", file.vocab_size, 1 << 20),
-            ("hidden_size", file.hidden_size, 16384),
-            ("intermediate_size", file.intermediate_size, 65536),
-            ("projection_dim", file.projection_dim, 16384),
-            ("num_hidden_layers", file.num_hidden_layers, 128),
-            (
-                "max_position_embeddings",
-                file.max_position_embeddings,
-                4096,
-            ),
-        ] {
-            if !(1..=to).contains(&value) {
-                return Err(config.outside(key, value, &format!("1..={to}")));
-            }
+        let tower = TowerConfig::read(config, [512, 2048, 12, 8])?;
+        let length = file.max_position_embeddings;
+        if length < 3 {
+            return Err(config.outside("max_position_embeddings", length, "3 or more"));
         }
-        if file.max_position_embeddings < 3 {
-            let value = file.max_position_embeddings;
-            return Err(config.outside("max_position_embeddings", value, "3 or more"));
-        }
-        let heads = file.num_attention_heads;
-        if heads == 0 || !file.hidden_size.is_multiple_of(heads) {
-            let range = format!("a divisor of hidden_size, {}", file.hidden_size);
-            return Err(config.outside("num_attention_heads", heads, &range));
-        }
-        if !(0.0..=1.0).contains(&file.layer_norm_eps) {
-            return Err(config.outside("layer_norm_eps", file.layer_norm_eps, "0..=1"));
-        }
-        let act = match file.hidden_act.as_str() {
-            "quick_gelu" => Act::QuickGelu,
-            "gelu" => Act::Gelu,
-            _ => {
-                return Err(
-                    config.unsupported("hidden_act", "only quick_gelu and gelu are supported")
-                );
-            }
-        };
         Ok(ClipTextConfig {
-            vocabulary: file.vocab_size,
-            width: file.hidden_size,
-            length: file.max_position_embeddings,
-            hidden: file.intermediate_size,
-            projection: file.projection_dim,
-            layers: file.num_hidden_layers,
-            heads,
-            act,
-            eps: file.layer_norm_eps,
+            vocabulary: in_range(config, "vocab_size", file.vocab_size, 1 << 20)?,
+            width: tower.width,
+            length: in_range(config, "max_position_embeddings", length, 4096)?,
+            projection: in_range(config, "projection_dim", file.projection_dim, 16384)?,
+            tower,
         })
     }
-}
-
-struct Layer<O: Ops> {
-    norm1: O::Norm,
-    qkv: [O::Linear; 3],
-    out: O::Linear,
-    norm2: O::Norm,
-    fc1: O::Linear,
-    fc2: O::Linear,
 }
 
 /// The network.
@@ -128,7 +69,7 @@ pub struct ClipText<O: Ops> {
     config: ClipTextConfig,
     tokens: Packed,
     positions: Vec<f32>,
-    layers: Vec<Layer<O>>,
+    tower: Tower<O>,
     norm: O::Norm,
     projection: Option<O::Linear>,
 }
@@ -146,27 +87,11 @@ impl<O: Ops> ClipText<O> {
             false => b,
         };
         let c = config.width;
-        let layer = |i: usize| -> Result<Layer<O>> {
-            let b = b.at(&format!("encoder.layers.{i}"));
-            let attend = b.at("self_attn");
-            Ok(Layer {
-                norm1: b.norm("layer_norm1", c, config.eps)?,
-                qkv: [
-                    attend.linear("q_proj", c, c)?,
-                    attend.linear("k_proj", c, c)?,
-                    attend.linear("v_proj", c, c)?,
-                ],
-                out: attend.linear("out_proj", c, c)?,
-                norm2: b.norm("layer_norm2", c, config.eps)?,
-                fc1: b.linear("mlp.fc1", c, config.hidden)?,
-                fc2: b.linear("mlp.fc2", config.hidden, c)?,
-            })
-        };
         Ok(ClipText {
             tokens: b.table("embeddings.token_embedding.weight", &[config.vocabulary, c])?,
             positions: b.numbers("embeddings.position_embedding.weight", &[config.length, c])?,
-            layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
-            norm: b.norm("final_layer_norm", c, config.eps)?,
+            tower: Tower::new(b, &config.tower)?,
+            norm: b.norm("final_layer_norm", c, config.tower.eps)?,
             projection,
             config,
         })
@@ -177,9 +102,12 @@ impl<O: Ops> ClipText<O> {
         &self.config
     }
 
-    /// The last hidden state of a batch of texts of the same number of tokens, at most
-    /// [`ClipTextConfig::length`]: `n × 1 × tokens × width`.
-    pub fn forward(&self, ops: &O, texts: &[&[u32]], cancel: &Cancel) -> Result<O::Tensor> {
+    /// What the layers are given of a batch of texts of the same number of tokens, at most
+    /// [`ClipTextConfig::length`]: the tokens' embeddings with those of their places added,
+    /// `n × 1 × tokens × width`.
+    ///
+    /// Errors with [`Code::InvalidModel`] for a token or a place that the model does not have.
+    pub fn embed<R: Reads<O>>(&self, ops: &R, texts: &[&[u32]]) -> Result<R::Tensor> {
         let c = self.config.width;
         let length = texts.first().map_or(0, |ids| ids.len());
         let mut x = Vec::with_capacity(texts.len() * length * c);
@@ -201,33 +129,39 @@ impl<O: Ops> ClipText<O> {
                 x.extend(token.iter().zip(position).map(|(t, p)| t + p));
             }
         }
-        let mut x = ops.value(x, Shape::tokens(texts.len(), length, c))?;
-        for layer in &self.layers {
-            cancel.check()?;
-            let h = ops.layer_norm(&x, &layer.norm1)?;
-            let [q, k, v] = &layer.qkv;
-            let q = ops.linear(&h, q, Plus::Nothing)?;
-            let k = ops.linear(&h, k, Plus::Nothing)?;
-            let v = ops.linear(&h, v, Plus::Nothing)?;
-            let h = ops.attention(&q, &k, &v, self.config.heads, Mask::Causal)?;
-            x = ops.linear(&h, &layer.out, Plus::Residual(&x))?;
-            let h = ops.layer_norm(&x, &layer.norm2)?;
-            let h = ops.act(&ops.linear(&h, &layer.fc1, Plus::Nothing)?, self.config.act)?;
-            x = ops.linear(&h, &layer.fc2, Plus::Residual(&x))?;
-        }
+        ops.value(x, Shape::tokens(texts.len(), length, c))
+    }
+
+    /// The last hidden state of what [`ClipText::embed`] gives, of the same size. Any reading over the
+    /// network's backend may be given. `cancel` is polled before every layer.
+    pub fn encode<R: Reads<O>>(&self, ops: &R, x: R::Tensor, cancel: &Cancel) -> Result<R::Tensor> {
+        let x = self.tower.forward(ops, x, Mask::Causal, cancel)?;
         ops.layer_norm(&x, &self.norm)
     }
 
-    /// The text's place in the space it shares with pictures, `width` numbers not normalised: the
-    /// state at the token `end` of the first text in `hidden`, projected. `None` without projection.
-    pub fn project(&self, ops: &O, hidden: &O::Tensor, end: usize) -> Result<Option<Vec<f32>>> {
+    /// The last hidden state of a batch of texts: [`ClipText::embed`], then [`ClipText::encode`].
+    pub fn forward<R: Reads<O>>(
+        &self,
+        ops: &R,
+        texts: &[&[u32]],
+        cancel: &Cancel,
+    ) -> Result<R::Tensor> {
+        self.encode(ops, self.embed(ops, texts)?, cancel)
+    }
+
+    /// The texts' places in the space that they share with pictures, not normalised: the states at the
+    /// token `end` of each text in `hidden`, projected, `n × 1 × 1 × projection`. `None` without
+    /// projection.
+    pub fn project<R: Reads<O>>(
+        &self,
+        ops: &R,
+        hidden: &R::Tensor,
+        end: usize,
+    ) -> Result<Option<R::Tensor>> {
         let Some(w) = &self.projection else {
             return Ok(None);
         };
-        let c = self.config.width;
-        let hidden = ops.numbers(hidden)?;
-        let row = hidden.get(end * c..(end + 1) * c).unwrap_or_default();
-        let x = ops.value(row.to_vec(), Shape::tokens(1, 1, c))?;
-        Ok(Some(ops.numbers(&ops.linear(&x, w, Plus::Nothing)?)?))
+        let end = ops.tokens(hidden, end, 1)?;
+        ops.linear(&end, w, Plus::Nothing).map(Some)
     }
 }

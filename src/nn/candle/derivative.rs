@@ -55,6 +55,7 @@ fn slope(act: Act, x: f64) -> f64 {
             let (below, density) = normal(x);
             below + x * density
         }
+        Act::Relu => f64::from(x > 0.0),
     }
 }
 

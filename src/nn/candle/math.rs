@@ -50,6 +50,8 @@ pub(super) fn apply(act: Act, x: &mut [f32]) {
         Act::Silu => x.iter_mut().for_each(|x| *x *= sigmoid(*x)),
         Act::Gelu => x.iter_mut().for_each(|x| *x = gelu(*x)),
         Act::QuickGelu => x.iter_mut().for_each(|x| *x *= sigmoid(1.702 * *x)),
+        // Not `max`, which would hide what is not a number.
+        Act::Relu => (x.iter_mut().filter(|x| **x < 0.0)).for_each(|x| *x = 0.0),
     }
 }
 

@@ -119,6 +119,7 @@ fn activation(act: Act) -> kernels::Act {
         Act::Silu => kernels::Act::Silu,
         Act::Gelu => kernels::Act::Gelu,
         Act::QuickGelu => kernels::Act::QuickGelu,
+        Act::Relu => kernels::Act::Relu,
     }
 }
 
@@ -380,6 +381,15 @@ impl Ops for Native {
         let s = x.0.shape;
         self.make(Shape { h, w, ..s }, |out| {
             kernels::upsample(&x.0.data, size(s), h, w, out)
+        })
+    }
+
+    fn max_pool(&self, x: &Tensor, by: usize) -> Result<Tensor> {
+        let s = x.0.shape;
+        let (h, w) = (s.h.checked_div(by), s.w.checked_div(by));
+        let (h, w) = (h.unwrap_or_default(), w.unwrap_or_default());
+        self.make(Shape { h, w, ..s }, |out| {
+            kernels::max_pool(&x.0.data, size(s), by, out)
         })
     }
 
