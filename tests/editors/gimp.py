@@ -7,29 +7,19 @@ Prints a line a check and ends with "all N checks passed", which the caller look
 import json
 import os
 import struct
-import subprocess
+import sys
 import traceback
 
 import gi
 
 gi.require_version("Gegl", "0.4")
-from gi.repository import Gegl, Gimp, Gio
+from gi.repository import Gegl, Gimp, Gio  # noqa: E402
 
-SEMBLANCE, OUT = "/repo/target/release/semblance", "/out"
-COAST, TOWN = "/repo/examples/coast.png", "/repo/examples/town.png"
-QUIET = Gimp.RunMode.NONINTERACTIVE
-checks = failures = 0
+sys.dont_write_bytecode = True
+sys.path.insert(0, "/repo/tests/editors")
 
-
-def check(what, passed):
-    global checks, failures
-    checks += 1
-    failures += not passed
-    print("ok    " if passed else "FAILED", what, flush=True)
-
-
-def load(path):
-    return Gimp.file_load(QUIET, Gio.File.new_for_path(path))
+from checks import check, finished  # noqa: E402
+from gimp3 import COAST, OUT, QUIET, TOWN, command, data, edit, load  # noqa: E402
 
 
 def save(image, path, profile=False):
@@ -44,39 +34,12 @@ def save(image, path, profile=False):
     export.run(config)
 
 
-def data(drawable):
-    rect = Gegl.Rectangle.new(0, 0, drawable.get_width(), drawable.get_height())
-    return bytes(drawable.get_buffer().get(rect, 1.0, None, Gegl.AbyssPolicy.NONE))
-
-
 def write(drawable, format, pixels, width=None, height=None):
     buffer = drawable.get_buffer()
     buffer.set(Gegl.Rectangle.new(0, 0, width or drawable.get_width(),
                                   height or drawable.get_height()), format, pixels)
     buffer.flush()
     drawable.update(0, 0, drawable.get_width(), drawable.get_height())
-
-
-def edit(image, layers=None, **arguments):
-    """(new layer, None) or (None, error text)."""
-    config = Gimp.get_pdb().lookup_procedure("plug-in-semblance-edit").create_config()
-    config.set_property("run-mode", QUIET)
-    config.set_property("image", image)
-    config.set_core_object_array("drawables", layers or image.get_selected_layers())
-    for name, value in arguments.items():
-        config.set_property(name.replace("_", "-"), value)
-    result = Gimp.get_pdb().lookup_procedure("plug-in-semblance-edit").run(config)
-    if result.index(0) == Gimp.PDBStatusType.SUCCESS:
-        return result.index(1), None
-    return None, Gimp.get_pdb().get_last_error()
-
-
-def command(source, name, *options):
-    """The command line's picture of the same edit, as a file."""
-    out = f"{OUT}/{name}"
-    subprocess.run([SEMBLANCE, "edit", source, "-o", out, *options], check=True,
-                   stdout=subprocess.DEVNULL)
-    return out
 
 
 def same(what, source, suffix, *options, selection=None, **arguments):
@@ -329,5 +292,4 @@ for stage in (pixels, place, blending, deep, curves, kinds):
     except Exception:
         traceback.print_exc()
         check(f"{stage.__name__}: ended early", False)
-print(f"all {checks} checks passed" if failures == 0 else f"{failures} of {checks} checks FAILED",
-      flush=True)
+finished()

@@ -1,56 +1,35 @@
 #!/usr/bin/env python3
-"""The plug-in in a real window of GIMP 2.10: menu, slider, preview, new layer, edit again, undo, repeat.
+"""The plug-in in a real window of GIMP 2.10: every control, cancel and kill, undo and repeat.
 
 Run by tests/editors/gimp2: `gimp2-window.py OUT`, with the plug-in in OUT/2.10. The window is on a
 display of its own and driven by xdotool; the image is looked at through GIMP's Script-Fu server.
 """
 
+import json
 import os
+import shlex
+import signal
 import socket
 import subprocess
 import sys
 import time
 
+import checks
+import screen
 import tiff
+from screen import (check, choose_folder, clipboard, dialog, differing, keys, main_window, processes,
+                    shot, slide, typed, until)
 
-OUT, TITLE = sys.argv[1], "Semblance: Edit Attribute"
+OUT = screen.OUT = sys.argv[1]
 HERE = os.path.dirname(os.path.abspath(__file__))
 REPO = os.path.dirname(os.path.dirname(HERE))
-ENV = {**os.environ, "GIMP2_DIRECTORY": f"{OUT}/2.10", "LANG": "C.UTF-8"}
+COAST, TINY = f"{REPO}/examples/coast.png", f"{REPO}/tests/fixtures/tiny"
+SEMBLANCE = f"{REPO}/target/release/semblance"
+PLUGIN = f"{OUT}/2.10/plug-ins/semblance-edit/semblance-edit"
+WORDS = "a photo of hills", "a photo of hills, at night"
+os.environ.update(GIMP2_DIRECTORY=f"{OUT}/2.10", LANG="C.UTF-8")
 with socket.create_server(("127.0.0.1", 0)) as free:
     PORT = free.getsockname()[1]
-checks = failures = 0
-
-
-def check(what, passed):
-    global checks, failures
-    checks += 1
-    failures += not passed
-    print("ok    " if passed else "FAILED", what, flush=True)
-
-
-def tool(*words):
-    return subprocess.run(["xdotool", *words], capture_output=True, text=True, env=ENV,
-                          check=False).stdout.split()
-
-
-def keys(*names):
-    for name in names:
-        tool("key", "--clearmodifiers", name)
-        time.sleep(0.5)
-
-
-def until(what, condition, seconds=60):
-    """Waits until the condition holds; a check of its own."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            check(what, True)
-            return True
-        time.sleep(0.3)
-    check(what, False)
-    shot("gimp2-failed")
-    return False
 
 
 def ask(scheme):
@@ -80,45 +59,35 @@ def data(at=0):
     return tiff.pixels(path)[0].tobytes()
 
 
-def dialog():
-    return tool("search", "--onlyvisible", "--name", TITLE)
+def state():
+    """All that an edit could spoil."""
+    ask(f'(describe image "{OUT}/layers.txt")')
+    with open(f"{OUT}/layers.txt", encoding="utf-8") as file:
+        lines = file.readlines()
+    return lines, [data(at) for at in range(len(lines))]
 
 
-def shot(name, window="root"):
-    subprocess.run(["import", "-window", window, f"{OUT}/{name}.png"], env=ENV, check=False)
-
-
-def differing(a, b):
-    """How many pixels of two shots differ."""
-    done = subprocess.run(["compare", "-metric", "AE", f"{OUT}/{a}.png", f"{OUT}/{b}.png", "null:"],
-                          capture_output=True, text=True, check=False)
-    return float(done.stderr.split()[0])
-
-
-def main_window():
-    return tool("search", "--onlyvisible", "--name", "GIMP$")
+def activate():
+    screen.tool("windowactivate", "--sync", main_window()[-1])
 
 
 def open_dialog():
-    tool("windowactivate", "--sync", main_window()[-1])
+    activate()
     # Filters; above Script-Fu and GIMP's goat, the last two; the first entry there.
     keys("alt+r", "Up", "Up", "Up", "Right", "Return")
     if until("the menu opens the dialog", dialog):
         time.sleep(2)
 
 
-def slide(value):
-    """Sets the first slider, whose number has the focus at first and is typed over."""
-    keys("ctrl+a")
-    tool("type", "--delay", "80", value)
-    keys("Tab")
-
-
-def wanted(strength):
+def wanted(name, *options):
     """The samples of the command line's picture, saved by GIMP as `data` does."""
-    path = f"{OUT}/gimp2-cli-{strength}.png"
-    subprocess.run([f"{REPO}/target/release/semblance", "edit", f"{REPO}/examples/coast.png", "-a",
-                    f"sunset={strength}", "-o", path], check=True, stdout=subprocess.DEVNULL)
+    path = f"{OUT}/gimp2-cli-{name}.png"
+    subprocess.run([SEMBLANCE, "edit", COAST, "-o", path, *options], check=True, timeout=120,
+                   stdout=subprocess.DEVNULL)
+    return reread(path)
+
+
+def reread(path):
     ask(f'(again "{path}" "{OUT}/wanted.tif")')
     return tiff.pixels(f"{OUT}/wanted.tif")[0].tobytes()
 
@@ -141,19 +110,21 @@ def start():
     """Display, window manager and GIMP with its server; their processes."""
     with open(f"{HERE}/gimp2.scm", encoding="utf-8") as file:
         scheme = file.read()
-    quiet = {"env": ENV, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with open(f"{OUT}/2.10/sessionrc", "w", encoding="utf-8") as file:
+        file.write("(hide-docks yes)\n(single-window-mode yes)\n")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     number, theirs = os.pipe()
     started = [subprocess.Popen(["Xvfb", "-displayfd", str(theirs), "-screen", "0", "1280x900x24"],
                                 pass_fds=[theirs], **quiet)]
     os.close(theirs)
     with os.fdopen(number) as file:
-        ENV["DISPLAY"] = f":{file.readline().strip()}"  # the first that is free
-    until("a display is there", lambda: tool("getmouselocation"))
+        os.environ["DISPLAY"] = f":{file.readline().strip()}"  # the first that is free
+    until("a display is there", lambda: screen.tool("getmouselocation"))
     started.append(subprocess.Popen(["openbox"], **quiet))
     serve = f'(plug-in-script-fu-server RUN-NONINTERACTIVE "127.0.0.1" {PORT} "")'
     with open(f"{OUT}/gimp2-window.log", "w", encoding="utf-8") as log:
         started.append(subprocess.Popen(["gimp-2.10", "--new-instance", "-s", "-b", serve],
-                                        env=ENV, stdout=log, stderr=log))
+                                        stdout=log, stderr=log))
 
     def serving():
         try:
@@ -164,14 +135,7 @@ def start():
     return started
 
 
-def work():
-    ask(f'(define image (opened "{REPO}/examples/coast.png"))')
-    expected = {strength: wanted(strength) for strength in ("0.8", "0.4")}
-    ask("(gimp-display-new image)")
-    until("the image has a window", main_window)
-    time.sleep(3)
-    background = names()
-
+def edits():
     open_dialog()
     shot("gimp2-dialog-0", dialog()[0])
     slide("0.8")
@@ -195,7 +159,7 @@ def work():
     check("its pixels are the command line's", data() == expected["0.4"])
     shot("gimp2-again")
     time.sleep(2)
-    tool("windowactivate", "--sync", main_window()[-1])
+    activate()
     keys("ctrl+z")
     until("one undo brings the layer before back", lambda: names() == ["sunset 0.8"] + background)
     keys("ctrl+z")
@@ -206,6 +170,8 @@ def work():
     keys("ctrl+z")
     until("and undo takes it back", lambda: names() == background)
 
+
+def selection():
     ask("(gimp-image-select-ellipse image CHANNEL-OP-REPLACE 200 100 500 400)")
     ask("(gimp-selection-feather image 60)")
     below = data()
@@ -224,35 +190,118 @@ def work():
     again = data()
     check("and changes only what it holds", first != again and again[:3000] == below[:3000]
           and again[-3000:] == below[-3000:])
-    before = names()
+    activate()
+    keys("ctrl+z", "ctrl+z", "ctrl+z")  # one is that of the selection's end
+    until("undo takes both back", lambda: names() == background)
+    ask("(gimp-selection-none image)")
+
+
+def controls():
+    """Loupe, line, Copy as Command, Reset, another model, words."""
+    below = data()
     open_dialog()
-    slide("1")
+    keys("alt+r")  # what the edit before asked for
+    slide("0.8")
+    line = shlex.join(["semblance", "edit", COAST, "-a", "sunset=0.8", "-o", "coast-edited.png"])
+    keys("alt+m")
+    until("Copy as Command puts the line for a shell on the clipboard", lambda: clipboard() == line, 20)
+    subprocess.run([SEMBLANCE, *shlex.split(clipboard())[1:]], cwd=OUT, check=True, timeout=60)
+    check("which makes the same picture", reread(f"{OUT}/coast-edited.png") == expected["0.8"])
+    screen.look_closely(screen.Picture(960, 640, below), screen.Picture(960, 640, expected["0.8"]))
+    choose_folder(TINY)
+    keys("alt+w", "alt+s")
+    typed(WORDS[0])
+    keys("alt+u")
+    typed(WORDS[1])
+    line = shlex.join(["semblance", "edit", COAST, "--from", WORDS[0], "--to", WORDS[1], "--model",
+                       TINY, "-o", "coast-edited.png"])
+    keys("alt+m")
+    until("the words and the model's folder are in the command", lambda: clipboard() == line, 20)
+    keys("alt+o")
+    until("an edit in words with another model adds a layer",
+          lambda: names() == [WORDS[1]] + background)
+    check("its pixels are the command line's", data() == wanted(
+        "tiny", "--from", WORDS[0], "--to", WORDS[1], "--model", TINY))
+    activate()
+    keys("ctrl+z")
+    until("and undo takes it back", lambda: names() == background)
+
+
+def ends():
+    """Cancel, also of Repeat, and the death of the plug-in, each in the middle of a long run."""
+    ask('(edit image (active image) "sunset=0.8")')
+    check("a script makes a layer", names() == ["sunset 0.8"] + background)
+    ask(f'(kept image "semblance-recipe" "{OUT}/long.json")')
+    with open(f"{OUT}/long.json", encoding="utf-8") as file:
+        kept = json.load(file)
+    kept["recipe"]["steps"] = 1000
+    text = json.dumps(kept).replace("\\", "\\\\").replace('"', '\\"')
+    ask(f'(gimp-item-attach-parasite (active image) (list "semblance-recipe" 3 "{text}"))')
+    before = state()
+
+    open_dialog()
+    until("a long run is under way", lambda: screen.busy(PLUGIN), 20)
     keys("Escape")
-    until("Escape closes the dialog", lambda: not dialog())
-    check("and leaves the image as it was", names() == before)
-    shot("gimp2-end")
-    if os.path.exists(f"{OUT}/kept.xcf"):
-        made_in_gimp_3()
+    until("Cancel closes the dialog", lambda: not dialog(), 10)
+    until("and ends the run", lambda: not processes(PLUGIN), 10)
+    check("the image is as it was", state() == before)
+
+    open_dialog()
+    keys("alt+o")
+    until("OK waits for the run", lambda: not processes(PLUGIN), 200)
+    check("and makes the layer", data() != before[1][0] and len(names()) == 2)
+    before = state()
+    activate()
+    keys("ctrl+f")
+    until("a repeated run is under way", lambda: screen.busy(PLUGIN), 20)
+    shot("gimp2-repeat")
+    screen.cancel_progress(PLUGIN)
+    until("GIMP's Cancel ends it", lambda: not processes(PLUGIN), 10)
+    check("the image is as it was", state() == before)
+
+    open_dialog()
+    until("one more run is under way", lambda: screen.busy(PLUGIN), 20)
+    for process in processes(PLUGIN):
+        os.kill(process, signal.SIGKILL)
+    until("a killed plug-in takes its dialog with it", lambda: not dialog(), 10)
+    check("the image is as it was", state() == before)
+    shot("gimp2-killed")
+    keys("Escape")  # GIMP's own message
+    ask('(edit image (list-ref (layers image) 1) "sunset=0.4")')
+    check("GIMP goes on", "sunset 0.4" in names() and data(names().index("sunset 0.4"))
+          == expected["0.4"])
+    activate()
+    keys("ctrl+z")
+    until("and so does undo", lambda: state() == before, 10)
 
 
-processes = start()
+started = start()
 try:
-    if failures == 0:
-        work()
-except Exception as error:  # said as a check, and the processes are ended
-    check(f"ended early: {error!r}", False)
-    shot("gimp2-failed")
+    ask(f'(define image (opened "{COAST}"))')
+    expected = {strength: wanted(strength, "-a", f"sunset={strength}") for strength in ("0.8", "0.4")}
+    ask("(gimp-display-new image)")
+    until("the image has a window", main_window)
+    time.sleep(3)
+    background = names()
+    stages = [edits, selection, controls, ends]
+    if os.path.exists(f"{OUT}/kept.xcf"):
+        stages.append(made_in_gimp_3)
+    for stage in stages if checks.failures == 0 else []:
+        try:
+            stage()
+        except Exception as error:  # the other stages are still worth running
+            check(f"{stage.__name__}: ended early: {error!r}", False)
+            for process in processes(PLUGIN):
+                os.kill(process, signal.SIGKILL)
 finally:
     try:
         ask("(gimp-quit 1)")  # the server outlives a GIMP that is merely ended
     except OSError:
         pass
-    for process in reversed(processes):
+    for process in reversed(started):
         process.terminate()
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:
             process.kill()
-print(f"all {checks} checks passed" if failures == 0 else f"{failures} of {checks} checks FAILED",
-      flush=True)
-sys.exit(failures != 0)
+sys.exit(not checks.finished())

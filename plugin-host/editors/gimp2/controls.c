@@ -206,7 +206,8 @@ static void clear_lists(Controls *c) {
 }
 
 void controls_row(GtkWidget *table, guint row, const char *name, GtkWidget *widget) {
-  GtkWidget *label = gtk_label_new(name);
+  GtkWidget *label = gtk_label_new_with_mnemonic(name);
+  gtk_label_set_mnemonic_widget(GTK_LABEL(label), widget);
   gtk_misc_set_alignment(GTK_MISC(label), 0, 0.5);
   gtk_table_attach(GTK_TABLE(table), label, 0, 1, row, row + 1, GTK_FILL, GTK_FILL, 0, 0);
   gtk_table_attach(GTK_TABLE(table), widget, 1, 2, row, row + 1, GTK_EXPAND | GTK_FILL, GTK_FILL, 0,
@@ -328,8 +329,8 @@ static GtkWidget *words_new(Controls *c) {
   c->to = gtk_entry_new();
   gtk_widget_set_tooltip_text(c->from, "For example: a photo of hills");
   gtk_widget_set_tooltip_text(c->to, "For example: a photo of hills, at night");
-  gimp_table_attach_aligned(GTK_TABLE(table), 0, 0, "It shows", 0, 0.5, c->from, 2, FALSE);
-  gimp_table_attach_aligned(GTK_TABLE(table), 0, 1, "It should show", 0, 0.5, c->to, 2, FALSE);
+  gimp_table_attach_aligned(GTK_TABLE(table), 0, 0, "It show_s", 0, 0.5, c->from, 2, FALSE);
+  gimp_table_attach_aligned(GTK_TABLE(table), 0, 1, "It sho_uld show", 0, 0.5, c->to, 2, FALSE);
   c->strength = add_scale(c, table, 2, "How much", 1, -2, 2, "Strength of the edit in words");
   g_signal_connect(c->from, "changed", G_CALLBACK(moved), c);
   g_signal_connect(c->to, "changed", G_CALLBACK(moved), c);

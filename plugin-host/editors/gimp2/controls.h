@@ -28,7 +28,7 @@ void controls_set(Controls *controls, JsonObject *recipe);
 /* Puts the keyboard on the first slider's number. */
 void controls_focus(Controls *controls);
 
-/* A row of a table of two columns: a name and a widget. */
+/* A row of a table of two columns: a name, whose letter after a _ leads to the widget with Alt, and that. */
 void controls_row(GtkWidget *table, guint row, const char *name, GtkWidget *widget);
 GtkWidget *controls_table(guint rows, guint columns);
 

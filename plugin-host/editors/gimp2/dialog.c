@@ -342,6 +342,7 @@ static void answered(GtkDialog *window, int response, gpointer data) {
       controls_set(d->controls, nothing);
       json_object_unref(nothing);
       restart(d);
+      controls_focus(d->controls);
       break;
     case RESPONSE_COPY:
       copy_command(d);
@@ -397,14 +398,14 @@ static void build(Dialog *d, gboolean visible) {
   d->models = gtk_combo_box_text_new();
   list_models(d);
   g_signal_connect(d->models, "changed", G_CALLBACK(model_chosen), d);
-  controls_row(table, 0, "Model", d->models);
+  controls_row(table, 0, "Mo_del", d->models);
   d->sources = gtk_combo_box_text_new();
   this_layer = g_strdup_printf("This layer (%s)", name);
   gtk_combo_box_text_append_text(GTK_COMBO_BOX_TEXT(d->sources), this_layer);
   gtk_combo_box_text_append_text(GTK_COMBO_BOX_TEXT(d->sources), "The visible image");
   gtk_combo_box_set_active(GTK_COMBO_BOX(d->sources), visible ? 1 : 0);
   g_signal_connect(d->sources, "changed", G_CALLBACK(source_chosen), d);
-  controls_row(table, 1, "Edit", d->sources);
+  controls_row(table, 1, "Ed_it", d->sources);
   d->replace = gtk_check_button_new_with_mnemonic("Re_place this layer");
   gtk_toggle_button_set_active(GTK_TOGGLE_BUTTON(d->replace), d->memory.recipe != NULL);
   gtk_widget_set_sensitive(d->replace, d->memory.recipe != NULL);

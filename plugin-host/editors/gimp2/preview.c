@@ -185,10 +185,17 @@ static semblance_pixels described(GdkPixbuf *pixbuf) {
 
 /* As it is on the screen, over squares where it is not opaque. */
 static GdkPixbuf *on_screen(const Preview *p, GdkPixbuf *pixbuf) {
-  return gdk_pixbuf_composite_color_simple(
-      pixbuf, MAX(1, (int)lround(p->view.width * p->view.scale)),
-      MAX(1, (int)lround(p->view.height * p->view.scale)), GDK_INTERP_BILINEAR, 255, 8, 0x999999,
-      0x666666);
+  const int width = MAX(1, (int)lround(p->view.width * p->view.scale));
+  const int height = MAX(1, (int)lround(p->view.height * p->view.scale));
+  if (gdk_pixbuf_get_has_alpha(pixbuf)) {
+    return gdk_pixbuf_composite_color_simple(pixbuf, width, height, GDK_INTERP_BILINEAR, 255, 8,
+                                             0x999999, 0x666666);
+  }
+  /* Left as it is where it can be: compositing makes it darker by one. */
+  if (gdk_pixbuf_get_width(pixbuf) == width && gdk_pixbuf_get_height(pixbuf) == height) {
+    return g_object_ref(pixbuf);
+  }
+  return gdk_pixbuf_scale_simple(pixbuf, width, height, GDK_INTERP_BILINEAR);
 }
 
 /* Puts before and after together. */
@@ -315,6 +322,7 @@ static gboolean released(GtkWidget *box, GdkEventButton *event, gpointer data) {
 Preview *preview_new(void (*moved)(gpointer), gpointer data) {
   Preview *p = g_new0(Preview, 1);
   GtkWidget *events = gtk_event_box_new(), *bar = gtk_hbox_new(FALSE, 6);
+  GtkWidget *label = gtk_label_new_with_mnemonic("_Zoom");
   p->moved = moved;
   p->data = data;
   p->center_x = p->center_y = p->split = 0.5;
@@ -337,7 +345,8 @@ Preview *preview_new(void (*moved)(gpointer), gpointer data) {
   gtk_combo_box_set_active(GTK_COMBO_BOX(p->zooms), 0);
   gtk_widget_set_tooltip_text(p->zooms, "At 100 % and more, drag the picture to move it");
   g_signal_connect(p->zooms, "changed", G_CALLBACK(zoomed), p);
-  gtk_box_pack_start(GTK_BOX(bar), gtk_label_new("Zoom"), FALSE, FALSE, 0);
+  gtk_label_set_mnemonic_widget(GTK_LABEL(label), p->zooms);
+  gtk_box_pack_start(GTK_BOX(bar), label, FALSE, FALSE, 0);
   gtk_box_pack_start(GTK_BOX(bar), p->zooms, FALSE, FALSE, 0);
   p->both = gtk_check_button_new_with_mnemonic("_Before | after");
   gtk_widget_set_tooltip_text(p->both, "Left of the line as it was; drag the line");

@@ -92,8 +92,8 @@ class Dialog:
         self.text = {"from": Gtk.Entry(), "to": Gtk.Entry(),
                      "strength": Gtk.Adjustment(value=1, lower=-2, upper=2, step_increment=0.05)}
         grid = Gtk.Grid(column_spacing=6, row_spacing=4, border_width=6)
-        _row(grid, 0, "It shows", self.text["from"])
-        _row(grid, 1, "It should show", self.text["to"])
+        _row(grid, 0, "It show_s", self.text["from"])
+        _row(grid, 1, "It sho_uld show", self.text["to"])
         _row(grid, 2, "How much", _scale(self.text["strength"]))
         self.text["from"].set_placeholder_text("a photo of hills")
         self.text["to"].set_placeholder_text("a photo of hills, at night")
@@ -108,13 +108,13 @@ class Dialog:
         self.models = Gtk.ComboBoxText()
         self._list_models()
         self.models.connect("changed", self._choose_model)
-        _row(grid, 0, "Model", self.models)
+        _row(grid, 0, "Mo_del", self.models)
         self.sources = Gtk.ComboBoxText()
         self.sources.append_text(f"This layer ({self.original.get_name()})")
         self.sources.append_text("The visible image")
         self.sources.set_active(1 if visible else 0)
         self.sources.connect("changed", lambda *_: self._reopen())
-        _row(grid, 1, "Edit", self.sources)
+        _row(grid, 1, "Ed_it", self.sources)
         self.replace = Gtk.CheckButton.new_with_mnemonic("Re_place this layer")
         self.replace.set_active(True)
         if self.memory is not None:
@@ -153,7 +153,7 @@ class Dialog:
                 tip += f" Not for this model: for {', '.join(one['models'])}."
             scale.set_sensitive(one["served"])
             scale.set_tooltip_text(tip)
-            _row(self.sliders, at, one["title"] or one["name"], scale)
+            _row(self.sliders, at, (one["title"] or one["name"]).replace("_", "__"), scale)
             if not self.strengths:
                 self.first = scale.get_children()[-1]
             self.strengths[one["name"]] = amount
@@ -329,6 +329,8 @@ class Dialog:
         if chosen == "...":
             chooser = Gtk.FileChooserDialog(title="The folder of a model", parent=self.window,
                                             action=Gtk.FileChooserAction.SELECT_FOLDER)
+            # Among recent files, where it would begin, a path that is typed cannot be taken.
+            chooser.set_current_folder(self.model or GLib.get_home_dir())
             chooser.add_button("_Cancel", Gtk.ResponseType.CANCEL)
             chooser.add_button("_Open", Gtk.ResponseType.ACCEPT)
             picked = chooser.run() == Gtk.ResponseType.ACCEPT
@@ -345,8 +347,10 @@ class Dialog:
         if response == RESET:
             self._set({})
             self._restart()
+            self.first.grab_focus()
         elif response == COPY:
-            file = self.image.get_file()
+            # An XCF file would be of no use to the command line.
+            file = self.image.get_imported_file() or self.image.get_exported_file()
             path = file.get_path() if file is not None else None
             line = words.command(self._recipe(), path or "IN.png", self.model,
                                  self.source.mask_bytes is not None)
@@ -396,7 +400,11 @@ def _scale(amount):
 
 
 def _row(grid, at, name, widget):
-    grid.attach(Gtk.Label(label=name, xalign=0), 0, at, 1, 1)
+    """A name, whose letter after a _ leads to the widget with Alt, and that."""
+    label = Gtk.Label.new_with_mnemonic(name)
+    label.set_xalign(0)
+    label.set_mnemonic_widget(widget)
+    grid.attach(label, 0, at, 1, 1)
     widget.set_hexpand(True)
     grid.attach(widget, 1, at, 1, 1)
 

@@ -50,7 +50,9 @@ class Preview(Gtk.Box):
         self.zooms.set_active(0)
         self.zooms.set_tooltip_text("At 100 % and more, drag the picture to move it")
         self.zooms.connect("changed", self._zoomed)
-        bar.pack_start(Gtk.Label(label="Zoom"), False, False, 0)
+        label = Gtk.Label.new_with_mnemonic("_Zoom")
+        label.set_mnemonic_widget(self.zooms)
+        bar.pack_start(label, False, False, 0)
         bar.pack_start(self.zooms, False, False, 0)
         self.both = Gtk.CheckButton.new_with_mnemonic("_Before | after")
         self.both.set_tooltip_text("Left of the line as it was; drag the line")
@@ -80,10 +82,8 @@ class Preview(Gtk.Box):
             mask = mask and semblance.mask(mask, *size)
             result.render_reduced(semblance.Rect(*view[:4]), src, dst, mask)
         shown = places.shown(view)
-        return Picture(view, *(
-            _pixbuf(data, *size).composite_color_simple(
-                *shown, GdkPixbuf.InterpType.BILINEAR, 255, 8, 0x999999, 0x666666)
-            for data in (before, after)))
+        return Picture(view, *(_on_screen(_pixbuf(data, *size), shown, self.source.has_alpha)
+                               for data in (before, after)))
 
     def _copy(self, view):
         """The part's pixels, at the size shown or, enlarged, their own; that size; their mask."""
@@ -156,6 +156,17 @@ class Preview(Gtk.Box):
 def _pixbuf(data, width, height):
     return GdkPixbuf.Pixbuf.new_from_bytes(GLib.Bytes.new(bytes(data)), GdkPixbuf.Colorspace.RGB,
                                            True, 8, width, height, width * 4)
+
+
+def _on_screen(pixbuf, size, has_alpha):
+    """As it is on the screen, over squares where it is not opaque."""
+    if has_alpha:
+        return pixbuf.composite_color_simple(*size, GdkPixbuf.InterpType.BILINEAR, 255, 8, 0x999999,
+                                             0x666666)
+    # Left as it is where it can be: compositing makes it darker by one.
+    if (pixbuf.get_width(), pixbuf.get_height()) == size:
+        return pixbuf
+    return pixbuf.scale_simple(*size, GdkPixbuf.InterpType.BILINEAR)
 
 
 def _reduced(data, width, height, size):

@@ -245,17 +245,13 @@ impl Place {
 /// The folders of every editor of this user: GIMPs, oldest version first, then Kritas.
 pub(super) fn found() -> Vec<Place> {
     let home = std::env::home_dir().unwrap_or_default();
-    let path = |name: &str| {
-        let value = std::env::var_os(name).filter(|value| !value.is_empty());
-        value.map(PathBuf::from)
-    };
     let mac = home.join("Library/Application Support");
-    let windows = path("APPDATA").unwrap_or_default();
+    let windows = folder_in("APPDATA").unwrap_or_default();
     let mut places = Vec::new();
-    if let Some(folder) = path("GIMP3_DIRECTORY") {
+    if let Some(folder) = folder_in("GIMP3_DIRECTORY") {
         places.push(Place::named(Editor::Gimp, &folder));
     } else {
-        let config = path("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
+        let config = folder_in("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
         for (root, packing) in [
             (config, ""),
             (mac.clone(), ""),
@@ -266,7 +262,7 @@ pub(super) fn found() -> Vec<Place> {
             places.extend(versions(&root.join("GIMP"), packing));
         }
     }
-    let data = path("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share"));
+    let data = folder_in("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share"));
     for (root, packing) in [
         (data, ""),
         (mac, ""),
@@ -286,6 +282,12 @@ pub(super) fn found() -> Vec<Place> {
     // Without a home or one of the variables a root is relative: nobody's folder.
     places.retain(|place| place.folder.is_absolute());
     places
+}
+
+/// The folder that a variable of the environment names, if it says anything.
+pub(super) fn folder_in(variable: &str) -> Option<PathBuf> {
+    let value = std::env::var_os(variable).filter(|value| !value.is_empty());
+    value.map(PathBuf::from)
 }
 
 /// GIMP's folders in `root`: those that are named like a version.

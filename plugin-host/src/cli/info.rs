@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::args::{Attributes, Doctor, Speech};
+use super::args::{Attributes, Doctor, Editor, Speech};
 use super::editors;
+use super::sandbox;
 use super::say;
 use super::session::Session;
 use crate::document;
@@ -162,6 +163,11 @@ fn examine(args: &Doctor, findings: &mut Vec<Finding>, facts: &mut Value) {
     for editor in editors {
         note("editor", Ok(editor));
     }
+    let (lines, list) = sandboxes(args.machine.model.as_deref());
+    facts["sandboxes"] = list;
+    for line in lines {
+        note("sandbox", Ok(line));
+    }
     facts["library"] = match &library {
         Ok(library) => {
             json!({"path": library.path().to_string_lossy(), "version": library.version()})
@@ -213,6 +219,27 @@ fn examine(args: &Doctor, findings: &mut Vec<Finding>, facts: &mut Value) {
     );
     facts["attributes"] = json!(names);
     note("trial", trial(&session, names.first().map(String::as_str)));
+}
+
+/// What editors in sandboxes see, and which folders of models they do not: in words and as facts.
+fn sandboxes(model: Option<&Path>) -> (Vec<String>, Value) {
+    let folders = sandbox::model_folders(model);
+    let (mut lines, mut list) = (Vec::new(), Vec::new());
+    for one in [Editor::Gimp, Editor::Krita]
+        .into_iter()
+        .flat_map(sandbox::found)
+    {
+        lines.push(one.told());
+        let mut unseen = Vec::new();
+        for (folder, hint) in one.unseen(&folders) {
+            let name = one.name();
+            let folder = folder.display().to_string();
+            lines.push(format!("{name} cannot see the models in {folder}: {hint}"));
+            unseen.push(json!({"folder": folder, "hint": hint}));
+        }
+        list.push(json!({"editor": one.name(), "sees": one.told(), "cannot_see": unseen}));
+    }
+    (lines, Value::Array(list))
 }
 
 fn model_in_words(engine: &Value) -> String {

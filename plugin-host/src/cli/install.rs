@@ -5,9 +5,9 @@
 //! sandbox (Flatpak, Snap) separates the two; so is this program where the plug-in starts it. GIMP 2.10's
 //! plug-in is a program, which [`gimp2`] compiles.
 
-use super::args::Install;
+use super::args::{Editor, Install};
 use super::editors::{self, Place};
-use super::{gimp2, say};
+use super::{gimp2, sandbox, say};
 use crate::document::atomic;
 use crate::failure::{Failure, Result};
 use crate::library::{Library, file_name};
@@ -41,9 +41,26 @@ pub(super) fn run(args: &Install) -> Result<()> {
         }
     }
     if !args.uninstall {
+        if args.user_dir.is_none() {
+            tell_of_sandboxes(editor);
+        }
         say(editor.to_click());
     }
     Ok(())
+}
+
+/// Says which models a Flatpak or a Snap of this editor can use.
+fn tell_of_sandboxes(editor: Editor) {
+    let folders = sandbox::model_folders(None);
+    for one in sandbox::found(editor) {
+        say(&format!(
+            "{}. The embedded model needs none of them.",
+            one.told()
+        ));
+        for (folder, remedy) in one.unseen(&folders) {
+            say(&format!("  not in {}: {remedy}", folder.display()));
+        }
+    }
 }
 
 fn put(place: &Place) -> Result<()> {
@@ -83,8 +100,7 @@ fn put(place: &Place) -> Result<()> {
     ));
     if !place.packing.is_empty() {
         say(&format!(
-            "  that editor is a {0}; this was not tried with one. Models in folders that the {0} may \
-             not read cannot be used; the embedded one can.",
+            "  that editor is a {}; this was not tried with one",
             place.packing
         ));
     }
@@ -157,7 +173,6 @@ fn remove(place: &Place) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::args::Editor;
     use super::*;
 
     #[test]

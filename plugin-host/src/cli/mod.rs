@@ -13,6 +13,7 @@ mod mask;
 mod pattern;
 mod progress;
 mod recipe;
+mod sandbox;
 mod serve;
 mod session;
 mod sheet;

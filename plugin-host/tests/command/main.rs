@@ -10,5 +10,6 @@ mod layers;
 mod lines;
 mod many;
 mod recipes;
+mod sandboxes;
 mod serve;
 mod support;

@@ -31,21 +31,26 @@ pub fn semblance(folder: &Path, line: &[&str]) -> Output {
         .unwrap()
 }
 
-/// Runs the command with the built library as a user whose home is `home` and whose machine has no
-/// pkg-config, and so no headers of GIMP 2.10.
+/// Runs the command with the built library as a user whose home is `home` and whose machine has its
+/// Flatpaks in `home/flatpak` and no pkg-config, and so no headers of GIMP 2.10.
 pub fn at_home(home: &Path, line: &[&str]) -> Output {
     let mut command = with_library();
     for name in [
         "XDG_CONFIG_HOME",
         "XDG_DATA_HOME",
+        "XDG_CACHE_HOME",
         "GIMP3_DIRECTORY",
         "APPDATA",
+        "FLATPAK_USER_DIR",
+        "HF_HOME",
+        "HF_HUB_CACHE",
     ] {
         command.env_remove(name);
     }
     command
         .current_dir(home)
         .env("HOME", home)
+        .env("FLATPAK_SYSTEM_DIR", home.join("flatpak"))
         .env("PKG_CONFIG", "no-such-pkg-config")
         .args(line)
         .output()
