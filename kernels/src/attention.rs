@@ -4,15 +4,17 @@
 //! Dao et al. 2022 (arXiv 2205.14135): keys in blocks, sums and maxima corrected as blocks come.
 //! Not for: other masks and biases.
 //!
-//! Keys and values are packed once a head, as weights are, and both products are tiles.
+//! Keys and values are packed once a head, as weights are, and both products are tiles. On a path of
+//! bf16 their operands are rounded, the weights of the values among them, unless keys are few; scores,
+//! exponentials and all sums are f32.
 
 use rayon::prelude::*;
 
+use crate::attention_pack::{Columns, head, pack_across, pack_along};
 use crate::error::{Result, mismatch};
 use crate::isa::{self, Cpu, Micro, Precision, Task, Tile};
 use crate::math::{self, max};
 use crate::memory::with_scratch;
-use crate::pack::Panels;
 
 /// Which keys a query may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,8 +42,12 @@ pub struct Heads {
 
 /// Keys in a block: their packed form and their values stay in the second cache.
 const KEYS: usize = 256;
+/// Keys below which rounding costs more than products of bf16 save (on Zen 4 between 77 and 256).
+const FEW_KEYS: usize = 128;
 /// Queries in a task: a multiple of every tile's rows.
 const QUERIES: usize = 48;
+/// Most rows in a tile.
+const MOST_ROWS: usize = 32;
 
 /// Attention of `q` (`samples × queries × heads · size`) over `k` and `v` (`samples × keys × heads ·
 /// size`) into `out`, which has `q`'s shape.
@@ -76,12 +82,17 @@ pub fn attention(
         let what = format!("{lengths:?} numbers for {heads:?}");
         return Err(mismatch("attention", what));
     }
-    let geometry = cpu.geometry(Precision::F32);
-    let key_panels = Panels::new(keys, geometry.lanes);
-    let value_panels = Panels::new(size, geometry.lanes);
-    let packed_keys = key_panels.columns() * size;
-    let packed_values = value_panels.columns() * keys;
-    let packed = packed_keys + packed_values;
+    let precision = match keys < FEW_KEYS {
+        true => Precision::F32,
+        false => cpu.precision(),
+    };
+    let layout = Layout {
+        tile_rows: cpu.geometry(precision).rows,
+        keys: Columns::new(cpu, precision, keys, size),
+        values: Columns::new(cpu, precision, size, keys),
+    };
+    let packed_keys = layout.keys.len();
+    let packed = packed_keys + layout.values.len();
     let all = samples * count;
     with_scratch(all * packed, |scratch| {
         let pack = |(task, to): (usize, &mut [f32])| {
@@ -93,8 +104,7 @@ pub fn attention(
                 task,
                 keys_to,
                 values_to,
-                key_panels,
-                value_panels,
+                layout,
             });
         };
         let small = all * packed < 1 << 14;
@@ -120,9 +130,7 @@ pub fn attention(
                 task,
                 first,
                 count: QUERIES.min(queries - first),
-                tile_rows: geometry.rows,
-                key_panels,
-                value_panels,
+                layout,
                 output: &output,
             };
             piece.start(cpu)
@@ -133,6 +141,16 @@ pub fn attention(
             false => (0..n).into_par_iter().try_for_each(work),
         }
     })?
+}
+
+/// How one attention is cut up.
+#[derive(Clone, Copy)]
+struct Layout {
+    tile_rows: usize,
+    /// A column for each key.
+    keys: Columns,
+    /// A column for each of a head's numbers.
+    values: Columns,
 }
 
 /// The result; each task writes the columns of one head in some rows.
@@ -149,16 +167,7 @@ struct Pack<'a> {
     task: usize,
     keys_to: &'a mut [f32],
     values_to: &'a mut [f32],
-    key_panels: Panels,
-    value_panels: Panels,
-}
-
-/// The numbers of head `task` in row `row` of its sample.
-#[inline(always)]
-fn head(x: &[f32], heads: Heads, rows: usize, task: usize, row: usize) -> &[f32] {
-    let (sample, head) = (task / heads.heads, task % heads.heads);
-    let at = ((sample * rows + row) * heads.heads + head) * heads.size;
-    x.get(at..at + heads.size).unwrap_or_default()
+    layout: Layout,
 }
 
 impl Task for Pack<'_> {
@@ -167,61 +176,9 @@ impl Task for Pack<'_> {
     #[inline(always)]
     fn run<M: Micro>(self) {
         let Heads { keys, .. } = self.heads;
-        let (heads, task) = (self.heads, self.task);
-        pack_across(self.k, heads, keys, task, self.key_panels, self.keys_to);
-        pack_along(self.v, heads, keys, task, self.value_panels, self.values_to);
-    }
-}
-
-/// Packs the `rows` rows of head `task` of `x` as columns: a column for each row, padded with zeros.
-#[inline(always)]
-pub(crate) fn pack_across(
-    x: &[f32],
-    heads: Heads,
-    rows: usize,
-    task: usize,
-    panels: Panels,
-    to: &mut [f32],
-) {
-    let panel = panels.wide * heads.size;
-    for (p, to) in to.chunks_mut(panel).enumerate() {
-        let width = panels.width(p);
-        for j in 0..width {
-            let row = p * panels.wide + j;
-            let places = to.iter_mut().skip(j).step_by(width);
-            match row < rows {
-                true => {
-                    let from = head(x, heads, rows, task, row);
-                    places.zip(from).for_each(|(to, x)| *to = *x);
-                }
-                false => places.for_each(|to| *to = 0.0),
-            }
-        }
-    }
-}
-
-/// Packs the `rows` rows of head `task` of `x` as rows: a column for each of the head's numbers.
-#[inline(always)]
-pub(crate) fn pack_along(
-    x: &[f32],
-    heads: Heads,
-    rows: usize,
-    task: usize,
-    panels: Panels,
-    to: &mut [f32],
-) {
-    let panel = panels.wide * rows;
-    for (p, to) in to.chunks_mut(panel).enumerate() {
-        let width = panels.width(p);
-        let column = p * panels.wide;
-        for (row, to) in to.chunks_exact_mut(width).enumerate() {
-            let from = head(x, heads, rows, task, row);
-            let from = from.get(column..).unwrap_or_default();
-            let kept = width.min(from.len());
-            let (to, rest) = to.split_at_mut(kept);
-            to.iter_mut().zip(from).for_each(|(to, x)| *to = *x);
-            rest.fill(0.0);
-        }
+        let (heads, task, layout) = (self.heads, self.task, self.layout);
+        pack_across(self.k, heads, keys, task, layout.keys, self.keys_to);
+        pack_along(self.v, heads, keys, task, layout.values, self.values_to);
     }
 }
 
@@ -235,27 +192,52 @@ struct Piece<'a> {
     task: usize,
     first: usize,
     count: usize,
-    tile_rows: usize,
-    key_panels: Panels,
-    value_panels: Panels,
+    layout: Layout,
     output: &'a Output,
 }
 
 struct Working<'a> {
     piece: Piece<'a>,
-    scratch: &'a mut [f32],
+    /// Of one tile, a row every [`KEYS`].
+    scores: &'a mut [f32],
+    /// The same rounded, and the task's queries; empty where nothing is.
+    weights: &'a mut [f32],
+    queries: &'a mut [f32],
+    /// Of every query, as are the maxima and totals.
+    sums: &'a mut [f32],
+    maxima: &'a mut [f32],
+    totals: &'a mut [f32],
 }
 
 impl Piece<'_> {
     fn start(self, cpu: Cpu) -> Result<()> {
-        let columns = self.value_panels.columns();
-        // Scores of one tile; sums, maximum and total of every query.
-        let scratch = self.tile_rows * KEYS + self.count * (columns + 2);
-        with_scratch(scratch, |scratch| {
-            cpu.run(Working {
+        let Layout {
+            tile_rows,
+            keys,
+            values,
+        } = self.layout;
+        let (scores, columns) = (tile_rows * KEYS, values.panels.columns());
+        let (weights, queries) = match keys.precision {
+            Precision::F32 => (0, 0),
+            Precision::Bf16 => (scores / 2, self.count * keys.depth),
+        };
+        let all = scores + weights + queries + self.count * (columns + 2);
+        with_scratch(all, |scratch| {
+            let (scores, rest) = scratch.split_at_mut(scores);
+            let (weights, rest) = rest.split_at_mut(weights);
+            let (queries, rest) = rest.split_at_mut(queries);
+            let (sums, rest) = rest.split_at_mut(self.count * columns);
+            let (maxima, totals) = rest.split_at_mut(self.count);
+            let work = Working {
                 piece: self,
-                scratch,
-            });
+                scores,
+                weights,
+                queries,
+                sums,
+                maxima,
+                totals,
+            };
+            cpu.run_at(keys.precision, work);
         })
     }
 
@@ -267,6 +249,13 @@ impl Piece<'_> {
             Mask::Causal => (self.first + i + 1).min(self.heads.keys),
         }
     }
+
+    /// The numbers of query `i` of the task.
+    #[inline(always)]
+    fn query(&self, i: usize) -> &[f32] {
+        let row = self.first + i;
+        head(self.q, self.heads, self.heads.queries, self.task, row)
+    }
 }
 
 impl Task for Working<'_> {
@@ -274,18 +263,31 @@ impl Task for Working<'_> {
 
     #[inline(always)]
     fn run<M: Micro>(self) {
-        let p = &self.piece;
+        let Working {
+            piece,
+            scores,
+            weights,
+            queries,
+            sums,
+            maxima,
+            totals,
+        } = self;
+        let p = &piece;
         let Heads { keys, size, .. } = p.heads;
-        let columns = p.value_panels.columns();
         let scale = 1.0 / (size as f32).sqrt();
-        let (scores, rest) = self.scratch.split_at_mut(p.tile_rows * KEYS);
-        let (sums, rest) = rest.split_at_mut(p.count * columns);
-        let (maxima, totals) = rest.split_at_mut(p.count);
+        let rounds = p.layout.keys.precision == Precision::Bf16;
+        if rounds {
+            let places = queries.chunks_exact_mut(p.layout.keys.depth);
+            for (i, to) in places.enumerate() {
+                M::round(p.query(i), to);
+            }
+        }
         sums.fill(0.0);
         maxima.fill(f32::MIN);
         totals.fill(0.0);
-        let tiles = p.count.div_ceil(p.tile_rows);
-        let border = |i: usize| i * p.count / tiles;
+        let tiles = p.count.div_ceil(M::ROWS);
+        let border = |i: usize| isa::border::<M>(i, tiles, p.count);
+        let mut unit = M::Unit::default();
         for key in (0..keys).step_by(KEYS) {
             for tile in 0..tiles {
                 let (from, rows) = (border(tile), border(tile + 1) - border(tile));
@@ -294,12 +296,13 @@ impl Task for Working<'_> {
                     continue;
                 }
                 let block = most - key;
-                p.scores::<M>(from, rows, (key, block), scores);
+                p.scores::<M>(&mut unit, (from, rows), (key, block), queries, scores);
                 for r in 0..rows {
                     let i = from + r;
                     let seen = p.seen(i).clamp(key, most) - key;
                     let row = scores.get_mut(r * KEYS..r * KEYS + block);
-                    let (row, hidden) = row.unwrap_or_default().split_at_mut(seen);
+                    let row = row.unwrap_or_default();
+                    let (row, hidden) = row.split_at_mut(seen);
                     hidden.fill(0.0);
                     let (Some(top), Some(total)) = (maxima.get_mut(i), totals.get_mut(i)) else {
                         continue;
@@ -316,8 +319,16 @@ impl Task for Working<'_> {
                             part.iter_mut().for_each(|x| *x *= old);
                         });
                     }
+                    if rounds {
+                        let row = scores.get(r * KEYS..r * KEYS + block);
+                        let from = r * KEYS / 2;
+                        let to = from + block.next_multiple_of(M::STEP) / 2;
+                        let to = weights.get_mut(from..to).unwrap_or_default();
+                        M::round(row.unwrap_or_default(), to);
+                    }
                 }
-                p.values::<M>(from, rows, (key, block), scores, sums);
+                let weights: &[f32] = if rounds { weights } else { scores };
+                p.values::<M>(&mut unit, (from, rows), (key, block), weights, sums);
             }
         }
         for tile in 0..tiles {
@@ -355,7 +366,7 @@ impl Piece<'_> {
         r: usize,
         mut f: impl FnMut(&mut [f32]),
     ) {
-        let panels = &self.value_panels;
+        let panels = &self.layout.values.panels;
         let start = from * panels.columns();
         for panel in 0..panels.count {
             let width = panels.width(panel);
@@ -366,44 +377,49 @@ impl Piece<'_> {
         }
     }
 
-    /// The scores of the tile at `from` for `block` keys from `key` on, a row every [`KEYS`].
+    /// The scores of the `rows` queries from `from` on for `block` keys from `key` on, a row every
+    /// [`KEYS`]; `rounded` holds the queries where they are.
     #[inline(always)]
     fn scores<M: Micro>(
         &self,
-        from: usize,
-        rows: usize,
+        unit: &mut M::Unit,
+        (from, rows): (usize, usize),
         (key, block): (usize, usize),
+        rounded: &[f32],
         scores: &mut [f32],
     ) {
-        let Heads { queries, size, .. } = self.heads;
-        let mut at = [std::ptr::null::<u8>(); 12];
-        for (r, at) in at.iter_mut().enumerate().take(rows) {
-            let row = self.first + from + r;
-            *at = head(self.q, self.heads, queries, self.task, row)
-                .as_ptr()
-                .cast();
+        let columns = self.layout.keys;
+        let mut at = [std::ptr::null::<u8>(); MOST_ROWS];
+        for (i, at) in (from..from + rows).zip(&mut at) {
+            *at = match columns.precision {
+                Precision::F32 => self.query(i).as_ptr().cast(),
+                Precision::Bf16 => {
+                    let place = rounded.get(i * columns.depth..).unwrap_or_default();
+                    place.as_ptr().cast()
+                }
+            };
         }
-        let panels = &self.key_panels;
+        let panels = &columns.panels;
         // KEYS is a multiple of every panel's width.
         let first = key / panels.wide;
         for panel in first..(key + block).div_ceil(panels.wide) {
             let width = panels.width(panel);
             let column = (panel - first) * panels.wide;
             debug_assert!(column + width <= KEYS);
-            // SAFETY: each pointer leads to `size` numbers of a query; the packed panel holds `size`
-            // rows of `width`; the scores have `tile_rows` rows of `KEYS`.
+            // SAFETY: each pointer leads to a query, rounded up to whole steps as the packed columns
+            // are; the panel holds `width` of those; the scores have a tile's rows of `KEYS`.
             unsafe {
                 let t = Tile {
                     rows: at.as_ptr(),
                     taps: 1,
                     skip: 0,
-                    steps: size,
-                    b: self.keys_at.as_ptr().add(panel * panels.wide * size).cast(),
+                    steps: self.heads.size.div_ceil(M::STEP),
+                    b: self.keys_at.as_ptr().add(columns.start(panel)).cast(),
                     out: scores.as_mut_ptr().add(column),
                     stride: KEYS,
                     fresh: true,
                 };
-                isa::tile::<M>(rows, width / M::LANES, t);
+                M::tile(unit, rows, width / M::LANES, t);
             }
         }
     }
@@ -412,37 +428,40 @@ impl Piece<'_> {
     #[inline(always)]
     fn values<M: Micro>(
         &self,
-        from: usize,
-        rows: usize,
+        unit: &mut M::Unit,
+        (from, rows): (usize, usize),
         (key, block): (usize, usize),
         weights: &[f32],
         sums: &mut [f32],
     ) {
-        let mut at = [std::ptr::null::<u8>(); 12];
-        for (at, row) in at.iter_mut().zip(weights.chunks_exact(KEYS)).take(rows) {
+        let columns = self.layout.values;
+        let bytes = columns.precision.bytes();
+        let mut at = [std::ptr::null::<u8>(); MOST_ROWS];
+        let lines = weights.chunks_exact(KEYS * bytes / 4);
+        for (at, row) in at.iter_mut().zip(lines).take(rows) {
             *at = row.as_ptr().cast();
         }
-        let panels = &self.value_panels;
-        let keys = self.heads.keys;
+        let panels = &columns.panels;
         let start = from * panels.columns();
         for panel in 0..panels.count {
             let width = panels.width(panel);
-            // SAFETY: each pointer leads to `block` ≤ KEYS weights; the packed panel holds `keys` rows
-            // of `width`, of which `key..key + block` are taken; the tile's sums are `rows` rows of
-            // all columns, panel by panel.
+            // SAFETY: each pointer leads to `block` ≤ KEYS weights and zeros up to whole steps, as the
+            // packed columns have after the last key; of those the panel holds `width`, from whose row
+            // `key` on `block` are taken; the tile's sums are `rows` rows of all columns, panel by
+            // panel.
             unsafe {
-                let b = self.values_at.as_ptr();
+                let b = self.values_at.as_ptr().add(columns.start(panel));
                 let t = Tile {
                     rows: at.as_ptr(),
                     taps: 1,
                     skip: 0,
-                    steps: block,
-                    b: b.add(panel * panels.wide * keys + key * width).cast(),
+                    steps: block.div_ceil(M::STEP),
+                    b: b.add(key * bytes / 4 * width).cast(),
                     out: sums.as_mut_ptr().add(start + panel * panels.wide * rows),
                     stride: width,
                     fresh: false,
                 };
-                isa::tile::<M>(rows, width / M::LANES, t);
+                M::tile(unit, rows, width / M::LANES, t);
             }
         }
     }

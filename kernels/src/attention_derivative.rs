@@ -10,7 +10,8 @@
 
 use rayon::prelude::*;
 
-use crate::attention::{Heads, Mask, pack_across, pack_along};
+use crate::attention::{Heads, Mask};
+use crate::attention_pack::{Columns, pack_across, pack_along};
 use crate::error::{Result, mismatch};
 use crate::isa::{self, Cpu, Micro, Precision, Task, Tile};
 use crate::math;
@@ -252,13 +253,24 @@ impl Plan {
     /// Keys or values of head `task` as columns.
     #[inline(always)]
     fn pack_across(&self, x: &[f32], task: usize, to: &mut [f32]) {
-        pack_across(x, self.heads, self.heads.keys, task, self.across, to);
+        let columns = self.columns(self.across, self.heads.size);
+        pack_across(x, self.heads, self.heads.keys, task, columns, to);
     }
 
     /// Keys or values of head `task` as rows.
     #[inline(always)]
     fn pack_along(&self, x: &[f32], task: usize, to: &mut [f32]) {
-        pack_along(x, self.heads, self.heads.keys, task, self.along, to);
+        let columns = self.columns(self.along, self.heads.keys);
+        pack_along(x, self.heads, self.heads.keys, task, columns, to);
+    }
+
+    #[inline(always)]
+    fn columns(&self, panels: Panels, depth: usize) -> Columns {
+        Columns {
+            panels,
+            depth,
+            precision: Precision::F32,
+        }
     }
 
     /// Rows `first..first + count` of head `task` of something of the queries' shape.

@@ -8,6 +8,7 @@
 use std::fmt;
 
 use crate::amx;
+use crate::bf16;
 use crate::cpu::{self, CpuError, CpuPath};
 
 /// A path that this CPU has: what every kernel asks for.
@@ -213,12 +214,29 @@ pub(crate) trait Micro {
     /// a · b + c, in one rounding where the path can.
     fn fma(a: f32, b: f32, c: f32) -> f32;
 
+    /// [`bf16::round`], by an instruction where the path has one (it takes denormals for zeros, as do
+    /// those that multiply).
+    #[inline(always)]
+    fn round(from: &[f32], to: &mut [f32]) {
+        bf16::round(from, to);
+    }
+
     /// `rows` rows (1..=ROWS) by `vectors` (1 or 2) vectors of columns of a product, the inputs added
     /// in an order that is always the same.
     ///
     /// # Safety
     /// The CPU has the path; every pointer of `t` may be read (`out`: written) as [`Tile`] says.
     unsafe fn tile(unit: &mut Self::Unit, rows: usize, vectors: usize, t: Tile);
+}
+
+/// The first of the rows of tile `i`, where `tiles` tiles share out `count` rows: full ones and a rest
+/// where rows must lie evenly, else as equal as can be.
+#[inline(always)]
+pub(crate) fn border<M: Micro>(i: usize, tiles: usize, count: usize) -> usize {
+    match M::EVEN {
+        true => (i * M::ROWS).min(count),
+        false => i * count / tiles,
+    }
 }
 
 /// [`Micro::tile`] for once.
@@ -349,11 +367,12 @@ unsafe fn tile4<const R: usize, const V: usize>(t: Tile) {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
+pub(crate) mod x86 {
     use std::arch::x86_64::*;
 
     use super::{Micro, Task, Tile};
     use crate::amx::{Real, Tiles};
+    use crate::bf16;
 
     pub struct Avx2;
     pub struct Avx512;
@@ -454,8 +473,29 @@ mod x86 {
         }
     }
 
+    /// [`bf16::round`] by the instruction for it.
+    ///
+    /// # Safety
+    /// The CPU has AVX512-BF16.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub unsafe fn round(from: &[f32], to: &mut [f32]) {
+        let (whole, from) = from.as_chunks::<32>();
+        let (places, to) = to.split_at_mut((16 * whole.len()).min(to.len()));
+        for (to, from) in places.as_chunks_mut::<16>().0.iter_mut().zip(whole) {
+            // SAFETY: 32 numbers are read, and the 16 places that they take as bf16 written.
+            unsafe {
+                let first = _mm512_loadu_ps(from.as_ptr());
+                let second = _mm512_loadu_ps(from.as_ptr().add(16));
+                let both = _mm512_cvtne2ps_pbh(second, first);
+                to.as_mut_ptr().cast::<__m512bh>().write_unaligned(both);
+            }
+        }
+        bf16::round(from, to);
+    }
+
     macro_rules! micro {
-        ($name:ident, $lanes:literal, $rows:literal, $step:literal, $tile:ident: $($r:literal)*) => {
+        ($name:ident, $lanes:literal, $rows:literal, $step:literal, $tile:ident: $($r:literal)* $(, $round:ident)?) => {
             impl Micro for $name {
                 const LANES: usize = $lanes;
                 const ROWS: usize = $rows;
@@ -473,11 +513,19 @@ mod x86 {
                 unsafe fn tile(_: &mut (), rows: usize, vectors: usize, t: Tile) {
                     by_rows!($tile, rows, vectors, t: $($r)*);
                 }
+
+                $(
+                    #[inline(always)]
+                    fn round(from: &[f32], to: &mut [f32]) {
+                        // SAFETY: whoever is at this path has its instructions.
+                        unsafe { $round(from, to) }
+                    }
+                )?
             }
         };
     }
 
     micro!(Avx2, 8, 6, 1, tile256: 1 2 3 4 5 6);
     micro!(Avx512, 16, 12, 1, tile512: 1 2 3 4 5 6 7 8 9 10 11 12);
-    micro!(Bf16, 16, 12, 2, tile_bf16: 1 2 3 4 5 6 7 8 9 10 11 12);
+    micro!(Bf16, 16, 12, 2, tile_bf16: 1 2 3 4 5 6 7 8 9 10 11 12, round);
 }

@@ -14,6 +14,8 @@ pub mod fpcontrol;
 mod amx;
 mod attention;
 mod attention_derivative;
+mod attention_pack;
+mod bf16;
 mod conv;
 mod conv_transposed;
 mod derivative;

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use crate::amx;
 use crate::error::Result;
-use crate::isa::{Micro, Precision, Task, Tile};
+use crate::isa::{self, Micro, Precision, Task, Tile};
 use crate::math::{self, Act};
 use crate::memory::with_scratch;
 use crate::pack::Weights;
@@ -173,14 +173,10 @@ impl<R: Rows> Piece<'_, R> {
         })
     }
 
-    /// First row and number of rows of tile `i` of `tiles`: full ones and a rest where rows must lie
-    /// evenly, else as equal as can be.
+    /// First row and number of rows of tile `i` of `tiles`.
     #[inline(always)]
     fn tile<M: Micro>(&self, i: usize, tiles: usize) -> (usize, usize) {
-        let border = |i: usize| match M::EVEN {
-            true => (i * M::ROWS).min(self.count),
-            false => i * self.count / tiles,
-        };
+        let border = |i: usize| isa::border::<M>(i, tiles, self.count);
         (border(i), border(i + 1) - border(i))
     }
 }
@@ -362,17 +358,8 @@ pub(crate) fn rounded<R>(
         #[inline(always)]
         fn run<M: Micro>(self) {
             let rows = self.from.chunks_exact(self.width);
-            let bits = |x: f32| u32::from(crate::pack::to_bf16(x));
             for (from, to) in rows.zip(self.to.chunks_exact_mut(self.padded / 2)) {
-                let (pairs, rest) = from.as_chunks::<2>();
-                let (to, padding) = to.split_at_mut(pairs.len());
-                for (to, [a, b]) in to.iter_mut().zip(pairs) {
-                    *to = f32::from_bits(bits(*a) | bits(*b) << 16);
-                }
-                padding.fill(0.0);
-                if let (Some(to), [last]) = (padding.first_mut(), rest) {
-                    *to = f32::from_bits(bits(*last));
-                }
+                M::round(from, to);
             }
         }
     }

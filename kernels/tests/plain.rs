@@ -229,7 +229,12 @@ fn check_attention(h: Heads, mask: Mask) {
     for cpu in paths() {
         let mut out = vec![f32::NAN; q.len()];
         attention(cpu, &q, &k, &v, h, mask, &mut out).unwrap();
-        close(cpu, "attention", &out, &want, 1e-5);
+        // Rounded queries and keys move scores of up to four by a hundredth or two.
+        let allowed = match cpu.precision() {
+            Precision::F32 => 1e-5,
+            Precision::Bf16 => 2e-2,
+        };
+        close(cpu, "attention", &out, &want, allowed);
     }
 }
 
@@ -256,7 +261,7 @@ proptest! {
 
     #[test]
     fn attention_is_the_softmax_that_defines_it(
-        samples in 1..3_usize, queries in 1..70_usize, keys in 1..90_usize, heads in 1..4_usize,
+        samples in 1..3_usize, queries in 1..70_usize, keys in 1..250_usize, heads in 1..4_usize,
         size in 1..50_usize, causal in any::<bool>(),
     ) {
         let mask = if causal { Mask::Causal } else { Mask::None };

@@ -13,7 +13,7 @@ use crate::isa::{Micro, Portable};
 #[derive(Default)]
 pub(crate) struct Emulated {
     shapes: [Shape; 8],
-    words: [[[u32; LINE / 4]; GROUP]; 8],
+    words: [[Row; GROUP]; 8],
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -28,6 +28,7 @@ struct Shape {
 const TINY: f64 = f32::MIN_POSITIVE as f64 * (1.0 - 1.0 / (1_u64 << 25) as f64);
 
 /// Denormals are zeros.
+#[inline(always)]
 fn flushed(x: f32) -> f32 {
     match x.is_subnormal() {
         true => 0.0_f32.copysign(x),
@@ -37,6 +38,7 @@ fn flushed(x: f32) -> f32 {
 
 /// a · b + c in one rounding to the nearest, ties to even; denormals in and out are zeros. The test
 /// for a tiny result needs 53 bits: a and b have 8 bits each, or one of them is 1.
+#[inline(always)]
 fn fused(a: f32, b: f32, c: f32) -> f32 {
     let (a, b, c) = (flushed(a), flushed(b), flushed(c));
     let sum = a.mul_add(b, c);
@@ -47,11 +49,46 @@ fn fused(a: f32, b: f32, c: f32) -> f32 {
 }
 
 /// The two bf16 in a word, as f32.
+#[inline(always)]
 fn pair(word: u32) -> [f32; 2] {
     [
         f32::from_bits(word << 16),
         f32::from_bits(word & 0xFFFF_0000),
     ]
+}
+
+type Row = [u32; LINE / 4];
+
+/// Adds to the first `columns` of every row of `c` what its row of `a`, `pairs` long, and `b` give.
+#[inline(always)]
+fn add(c: &mut [Row], a: &[Row; GROUP], b: &[Row; GROUP], (pairs, columns): (usize, usize)) {
+    for (c, a) in c.iter_mut().zip(a) {
+        // The first and the second of each pair are added up apart.
+        let (mut firsts, mut seconds) = ([0.0_f32; LINE / 4], [0.0_f32; LINE / 4]);
+        for (a, b) in a.iter().zip(b).take(pairs) {
+            let a = pair(*a);
+            for ((first, second), b) in firsts.iter_mut().zip(&mut seconds).zip(b) {
+                let b = pair(*b);
+                *first = fused(a[0], b[0], *first);
+                *second = fused(a[1], b[1], *second);
+            }
+        }
+        let sums = firsts.into_iter().zip(seconds);
+        for (word, (first, second)) in c.iter_mut().zip(sums).take(columns) {
+            let sum = fused(1.0, first, second);
+            *word = fused(1.0, f32::from_bits(*word), sum).to_bits();
+        }
+    }
+}
+
+/// [`add`], where products that are rounded once cost no call.
+///
+/// # Safety
+/// The CPU has AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn add_with_fma(c: &mut [Row], a: &[Row; GROUP], b: &[Row; GROUP], shape: (usize, usize)) {
+    add(c, a, b, shape);
 }
 
 impl Emulated {
@@ -66,6 +103,11 @@ impl Instructions for Emulated {
     #[inline(always)]
     fn fma(a: f32, b: f32, c: f32) -> f32 {
         Portable::fma(a, b, c)
+    }
+
+    #[inline(always)]
+    fn round(from: &[f32], to: &mut [f32]) {
+        crate::bf16::round(from, to);
     }
 
     unsafe fn configure(&mut self, config: &Config) {
@@ -132,20 +174,14 @@ impl Instructions for Emulated {
             c.rows == a.rows && c.words == b.words && a.words == b.rows,
             "shapes"
         );
-        for m in 0..c.rows {
-            // The first and the second of each pair are added up apart.
-            let mut sums = [[0.0_f32; 2]; LINE / 4];
-            for (a, b) in self.words[A][m].iter().zip(&self.words[B]).take(a.words) {
-                let a = pair(*a);
-                for (sums, b) in sums.iter_mut().zip(b).take(c.words) {
-                    let b = pair(*b);
-                    *sums = [fused(a[0], b[0], sums[0]), fused(a[1], b[1], sums[1])];
-                }
-            }
-            for (word, sums) in self.words[C][m].iter_mut().zip(sums).take(c.words) {
-                let sum = fused(1.0, sums[0], sums[1]);
-                *word = fused(1.0, f32::from_bits(*word), sum).to_bits();
-            }
+        let (a_words, b_words) = (self.words[A], self.words[B]);
+        let c_words = &mut self.words[C][..c.rows];
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+        {
+            // SAFETY: the CPU has both.
+            return unsafe { add_with_fma(c_words, &a_words, &b_words, (a.words, c.words)) };
         }
+        add(c_words, &a_words, &b_words, (a.words, c.words));
     }
 }

@@ -9,6 +9,9 @@ pub(crate) trait Instructions: Default {
     /// a · b + c of the vectors beside the tiles.
     fn fma(a: f32, b: f32, c: f32) -> f32;
 
+    /// [`crate::bf16::round`] beside the tiles.
+    fn round(from: &[f32], to: &mut [f32]);
+
     /// LDTILECFG: gives every register its shape and zeros.
     ///
     /// # Safety
@@ -108,6 +111,12 @@ impl Instructions for Real {
     #[inline(always)]
     fn fma(a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)
+    }
+
+    #[inline(always)]
+    fn round(from: &[f32], to: &mut [f32]) {
+        // SAFETY: a CPU with tiles for bf16 has AVX512-BF16; `CpuPath` asks for both.
+        unsafe { crate::isa::x86::round(from, to) };
     }
 
     #[inline(always)]

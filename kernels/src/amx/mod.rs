@@ -92,6 +92,11 @@ impl<I: Instructions> Micro for Tiles<I> {
     }
 
     #[inline(always)]
+    fn round(from: &[f32], to: &mut [f32]) {
+        I::round(from, to);
+    }
+
+    #[inline(always)]
     unsafe fn tile(unit: &mut Unit<I>, rows: usize, vectors: usize, t: Tile) {
         debug_assert!((1..=Self::ROWS).contains(&rows) && (1..=2).contains(&vectors));
         // SAFETY: the caller's promise.

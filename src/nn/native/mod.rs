@@ -5,8 +5,8 @@
 //!
 //! Values are f32 and lie as `n × h × w × c`, in memory that the backend recycles, so that a network
 //! in its stride allocates nothing. Weights are packed once for the path, or taken up as they were
-//! packed before (`packing`); on `avx512bf16` products round their operands to bf16, and everything else
-//! stays f32.
+//! packed before (`packing`); on `avx512bf16` and `amx` products round their operands to bf16, and
+//! everything else stays f32.
 
 mod derivative;
 mod packing;
