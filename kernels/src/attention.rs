@@ -42,8 +42,9 @@ pub struct Heads {
 
 /// Keys in a block: their packed form and their values stay in the second cache.
 const KEYS: usize = 256;
-/// Keys below which rounding costs more than products of bf16 save (on Zen 4 between 77 and 256).
-const FEW_KEYS: usize = 128;
+/// Keys below which operands stay f32: rounding has to pay (on Zen 4 it costs a fifth at 77 keys, and at
+/// 1024 and 4096 saves a third).
+const FEW_KEYS: usize = 512;
 /// Queries in a task: a multiple of every tile's rows.
 const QUERIES: usize = 48;
 /// Most rows in a tile.
