@@ -305,6 +305,12 @@ fn starts(native: &Native, source: &ModelSource) -> serde_json::Value {
 }
 
 fn main() {
+    // In a pool's thread, as the engine runs them: from outside every operation would wait for another.
+    let pool = rayon::ThreadPoolBuilder::new().build().unwrap();
+    pool.install(run);
+}
+
+fn run() {
     // cargo passes --bench.
     let mut args = std::env::args().skip(1).filter(|a| a != "--bench");
     let (mut folder, mut json, mut large, mut gradients) = (None, None, None, false);

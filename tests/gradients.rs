@@ -95,6 +95,7 @@ fn steps<O: Ops>(ops: &O) -> Vec<(String, Step<O>, Vec<Shape>)> {
             size,
             stride,
             padding,
+            map: None,
         };
         let (h, w) = (spec.output(from.h).unwrap(), spec.output(from.w).unwrap());
         let mut shapes = vec![from];

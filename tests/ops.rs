@@ -108,6 +108,7 @@ fn convolution_is_the_sum_that_defines_it_at_every_stride_padding_and_size() {
                     size,
                     stride,
                     padding,
+                    map: None,
                 };
                 let want = plain_conv(&x, s, &spec);
                 let value = ops.value(x, s).unwrap();

@@ -41,6 +41,7 @@ fn digest<O: Ops + Clone + 'static>(ops: O) -> String {
                 size: 3,
                 stride: 1,
                 padding: (1, 1),
+                map: Some((side, side)),
             })
             .unwrap();
         let linear = ops

@@ -1,5 +1,5 @@
 //! Billions of multiplications and additions a second of ONE core, by kernel and path:
-//! `cargo bench -p semblance-kernels [-- FILTER]`.
+//! `cargo bench -p semblance-kernels [-- FILTER]`, or 3 × 3 convolutions by tiles: `-- --tiles [FILTER]`.
 //!
 //! At sizes of the embedded model and of Stable Diffusion 1.5. Counts the time that the thread was
 //! running where the system tells it (Linux), so that other work on the machine disturbs little, and
@@ -36,6 +36,15 @@ fn rate(work: f64, mut f: impl FnMut()) -> f64 {
 }
 
 fn conv(cpu: Cpu, n: usize, side: usize, inputs: usize, outputs: usize, size: usize) -> f64 {
+    tiled(cpu, (n, side, size), (inputs, outputs), Tiling::Direct)
+}
+
+fn tiled(
+    cpu: Cpu,
+    (n, side, size): (usize, usize, usize),
+    (inputs, outputs): (usize, usize),
+    tiling: Tiling,
+) -> f64 {
     let window = Window {
         size,
         stride: 1,
@@ -43,7 +52,8 @@ fn conv(cpu: Cpu, n: usize, side: usize, inputs: usize, outputs: usize, size: us
     };
     let area = size * size;
     let kernel = noise(inputs * outputs * area);
-    let w = Conv::new(cpu, &kernel, &noise(outputs), inputs, outputs, window).unwrap();
+    let (io, bias) = ((inputs, outputs), noise(outputs));
+    let w = Conv::tiled(cpu, &kernel, &bias, io, window, tiling).unwrap();
     let (h, c) = (side, inputs);
     let x = noise(n * h * h * c);
     let mut out = vec![0.0; n * h * h * outputs];
@@ -124,17 +134,65 @@ const MEASURES: &[Measure] = &[
     ("group norm, G/s, 4096×320", |c| norm(c, 4096, 320, 32)),
 ];
 
+/// Sides and channels of the 3 × 3 convolutions that `--tiles` times in every way.
+const TILES: &[(usize, usize, usize)] = &[
+    (128, 3, 16),
+    (128, 16, 16),
+    (128, 16, 3),
+    (128, 32, 16),
+    (64, 32, 32),
+    (32, 64, 64),
+    (16, 4, 64),
+    (16, 64, 64),
+    (16, 128, 128),
+    (8, 128, 128),
+    (8, 320, 128),
+    (4, 192, 192),
+    (64, 320, 320),
+    (64, 960, 320),
+    (32, 640, 640),
+    (16, 640, 640),
+    (16, 1280, 1280),
+    (8, 1280, 1280),
+];
+
+/// What [`Tiling::choose`] decides by.
+fn tiles(cpus: &[Cpu], filter: Option<&String>) {
+    print!("{:<28}", "GFLOP/s of nine products");
+    (Tiling::ALL.iter()).for_each(|tiling| print!("{:>14}", format!("{tiling:?}")));
+    println!();
+    for cpu in cpus {
+        for &(side, inputs, outputs) in TILES {
+            let name = format!("{} {side}² {inputs}→{outputs}", cpu.path());
+            if filter.is_some_and(|f| !name.contains(f)) {
+                continue;
+            }
+            print!("{name:<28}");
+            for tiling in Tiling::ALL {
+                print!(
+                    "{:>14.1}",
+                    tiled(*cpu, (1, side, 3), (inputs, outputs), tiling)
+                );
+            }
+            println!();
+        }
+    }
+}
+
 fn main() {
     // cargo passes --bench.
     let filter = std::env::args().skip(1).find(|a| !a.starts_with("--"));
     let cpus: Vec<Cpu> = (CpuPath::ALL.into_iter())
         .filter_map(|p| Cpu::new(p).ok())
         .collect();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+    let pool = pool.unwrap();
+    if std::env::args().any(|a| a == "--tiles") {
+        return pool.install(|| tiles(&cpus, filter.as_ref()));
+    }
     print!("{:<28}", "GFLOP/s");
     cpus.iter().for_each(|c| print!("{:>12}", c.path().name()));
     println!();
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
-    let pool = pool.unwrap();
     for (name, f) in MEASURES {
         if filter.as_ref().is_some_and(|f| !name.contains(f)) {
             continue;

@@ -275,8 +275,17 @@ impl Task for Working<'_> {
         } = self;
         let p = &piece;
         let Heads { keys, size, .. } = p.heads;
-        let scale = 1.0 / (size as f32).sqrt();
-        let rounds = p.layout.keys.precision == Precision::Bf16;
+        // Weights that are rounded need no better exponential than a short one, to the base of two.
+        let rounds = M::STEP > 1;
+        let base = match rounds {
+            true => std::f32::consts::LOG2_E,
+            false => 1.0,
+        };
+        let scale = base / (size as f32).sqrt();
+        let power = |x: f32| match rounds {
+            true => math::exp2_coarse::<M>(x),
+            false => math::exp::<M>(x),
+        };
         if rounds {
             let places = queries.chunks_exact_mut(p.layout.keys.depth);
             for (i, to) in places.enumerate() {
@@ -301,18 +310,20 @@ impl Task for Working<'_> {
                 for r in 0..rows {
                     let i = from + r;
                     let seen = p.seen(i).clamp(key, most) - key;
-                    let row = scores.get_mut(r * KEYS..r * KEYS + block);
+                    // Whole vectors: the compiler's loops for what fills none are slow.
+                    let whole = block.next_multiple_of(math::LANES).min(KEYS);
+                    let row = scores.get_mut(r * KEYS..r * KEYS + whole);
                     let row = row.unwrap_or_default();
-                    let (row, hidden) = row.split_at_mut(seen);
-                    hidden.fill(0.0);
+                    row.iter_mut().skip(seen).for_each(|x| *x = f32::MIN);
                     let (Some(top), Some(total)) = (maxima.get_mut(i), totals.get_mut(i)) else {
                         continue;
                     };
                     let new = top.max(max(row) * scale);
                     row.iter_mut()
-                        .for_each(|x| *x = math::exp::<M>(M::fma(*x, scale, -new)));
+                        .for_each(|x| *x = power(M::fma(*x, scale, -new)));
+                    row.iter_mut().skip(seen).for_each(|x| *x = 0.0);
                     let sum = math::sum(row, |x| x);
-                    let old = math::exp::<M>(*top - new);
+                    let old = power(*top - new);
                     *total = M::fma(*total, old, sum);
                     if new > *top {
                         *top = new;

@@ -1,8 +1,8 @@
 //! Convolution of maps that lie as `n × h × w × c`.
 //!
 //! For: any square kernel, stride and padding, as a product whose rows are windows: a pointer for
-//! each place of the kernel, to a row of zeros outside the map. Not for: groups and dilation, which
-//! none of our networks has.
+//! each place of the kernel, to a row of zeros outside the map; or, where that is faster, by tiles
+//! (`winograd`). Not for: groups and dilation, which none of our networks has.
 
 use crate::error::{Result, mismatch};
 use crate::isa::{Cpu, Precision};
@@ -10,6 +10,7 @@ use crate::linear::{check, linear};
 use crate::memory::Buffer;
 use crate::pack::{Plain, Weights};
 use crate::product::{Finish, Rows, product, rounded};
+use crate::winograd::{Tiled, Tiling};
 
 /// The size of a value: samples, rows, columns, channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,11 +72,13 @@ pub struct Conv {
     pub(crate) inputs: usize,
     pub(crate) window: Window,
     pub(crate) gathers: bool,
+    pub(crate) tiling: Tiling,
     pub(crate) zeros: Buffer,
 }
 
 impl Conv {
-    /// `kernel` is `outputs × inputs × size × size`, `bias` one per output.
+    /// A convolution that is computed directly. `kernel` is `outputs × inputs × size × size`, `bias` one
+    /// per output.
     ///
     /// Errors when lengths do not fit or a side is 0.
     pub fn new(
@@ -85,6 +88,20 @@ impl Conv {
         inputs: usize,
         outputs: usize,
         window: Window,
+    ) -> Result<Conv> {
+        Self::tiled(cpu, kernel, bias, (inputs, outputs), window, Tiling::Direct)
+    }
+
+    /// As [`Conv::new`], computed as `tiling` says, of any map; [`Tiling::choose`] knows what is fast.
+    ///
+    /// Errors also for tiles of anything but a 3 × 3 kernel at stride 1.
+    pub fn tiled(
+        cpu: Cpu,
+        kernel: &[f32],
+        bias: &[f32],
+        (inputs, outputs): (usize, usize),
+        window: Window,
+        tiling: Tiling,
     ) -> Result<Conv> {
         let area = window.size.saturating_mul(window.size);
         let len = inputs
@@ -102,11 +119,15 @@ impl Conv {
         if window.stride == 0 {
             return Err(mismatch("conv", "stride 0"));
         }
+        if !tiling.fits(window) {
+            let what = format!("tiles of a kernel of {} at {}", window.size, window.stride);
+            return Err(mismatch("conv", what));
+        }
         let number = |o: usize, tap: usize, i: usize| {
             let at = (o * inputs + i) * area + tap;
             kernel.get(at).copied().unwrap_or_default()
         };
-        Self::assemble(cpu, number, Some(bias), (inputs, outputs), window)
+        Self::assemble(cpu, number, Some(bias), (inputs, outputs), window, tiling)
     }
 
     /// A convolution whose weights are given by (output, place in the kernel, input).
@@ -116,10 +137,12 @@ impl Conv {
         bias: Option<&[f32]>,
         (inputs, outputs): (usize, usize),
         window: Window,
+        tiling: Tiling,
     ) -> Result<Conv> {
         let area = window.size * window.size;
-        let gathers = Self::gathers(inputs, window);
-        let weights = if gathers {
+        let weights = if tiling != Tiling::Direct {
+            tiling.pack(cpu, number, bias, (inputs, outputs))?
+        } else if Self::gathers(inputs, window) {
             let plain = Plain {
                 taps: 1,
                 inputs: inputs * area,
@@ -138,7 +161,7 @@ impl Conv {
             };
             Weights::pack(cpu, &plain, bias)?
         };
-        Self::over(weights, inputs, window, gathers)
+        Self::over(weights, inputs, window, tiling)
     }
 
     pub(crate) fn gathers(inputs: usize, window: Window) -> bool {
@@ -149,14 +172,15 @@ impl Conv {
         weights: Weights,
         inputs: usize,
         window: Window,
-        gathers: bool,
+        tiling: Tiling,
     ) -> Result<Conv> {
         Ok(Conv {
             zeros: Buffer::zeros(weights.padded)?,
             weights,
             inputs,
             window,
-            gathers,
+            gathers: tiling == Tiling::Direct && Self::gathers(inputs, window),
+            tiling,
         })
     }
 
@@ -164,15 +188,21 @@ impl Conv {
     /// shared.
     pub fn without_bias(&self) -> Result<Conv> {
         let weights = self.weights.without_bias()?;
-        Self::over(weights, self.inputs, self.window, self.gathers)
+        Self::over(weights, self.inputs, self.window, self.tiling)
     }
 
     /// The weight, as rounded, of input `i` at place `tap` of the kernel for output `o`.
     pub(crate) fn number(&self, o: usize, tap: usize, i: usize) -> f32 {
-        match self.gathers {
-            true => self.weights.number(o, 0, tap * self.inputs + i),
-            false => self.weights.number(o, tap, i),
+        match (self.tiling, self.gathers) {
+            (Tiling::Direct, true) => self.weights.number(o, 0, tap * self.inputs + i),
+            (Tiling::Direct, false) => self.weights.number(o, tap, i),
+            (tiling, _) => tiling.number(&self.weights, o, tap, i),
         }
+    }
+
+    /// How it is computed.
+    pub fn tiling(&self) -> Tiling {
+        self.tiling
     }
 
     /// Channels in and out.
@@ -216,6 +246,15 @@ impl Conv {
             return linear(x, from.n, w, finish, out);
         }
         check(&finish, to.n, to.c, out.len())?;
+        if self.tiling != Tiling::Direct {
+            let tiled = Tiled {
+                tiling: self.tiling,
+                w,
+                zeros: &self.zeros,
+                before: self.window.padding.0,
+            };
+            return tiled.run((x, from), finish, (out, to));
+        }
         let per_sample = to.h * to.w;
         let rows = to.n * per_sample;
         let windows = |at: *const u8| Windows {

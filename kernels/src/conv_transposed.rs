@@ -13,6 +13,7 @@ use crate::memory::with_scratch;
 use crate::pack::{Plain, Weights};
 use crate::product::Finish;
 use crate::slices::by_rows;
+use crate::winograd::Tiling;
 
 /// A transposed convolution, packed for one path.
 #[derive(Debug)]
@@ -61,12 +62,14 @@ impl Conv {
 
     fn turned(&self, window: Window) -> Result<Conv> {
         let (inputs, outputs) = self.channels();
-        if !self.gathers && !Conv::gathers(outputs, window) {
-            return Conv::over(self.weights.exchanged()?, outputs, window, false);
+        let tiling = self.tiling;
+        if tiling == Tiling::Direct && !self.gathers && !Conv::gathers(outputs, window) {
+            return Conv::over(self.weights.exchanged()?, outputs, window, tiling);
         }
         let last = window.size * window.size - 1;
         let number = |i: usize, tap: usize, o: usize| self.number(o, last - tap, i);
-        Conv::assemble(self.weights.cpu, number, None, (outputs, inputs), window)
+        let io = (outputs, inputs);
+        Conv::assemble(self.weights.cpu, number, None, io, window, tiling)
     }
 
     fn apart(&self) -> Result<Weights> {

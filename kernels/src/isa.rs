@@ -72,6 +72,11 @@ impl Cpu {
         self.path
     }
 
+    /// The path of all but AMX's tiles.
+    pub(crate) fn vectors(self) -> CpuPath {
+        self.vectors
+    }
+
     /// Runs `task` with f32 operands.
     pub(crate) fn run<T: Task>(self, task: T) -> T::Out {
         match self.vectors {

@@ -32,6 +32,8 @@ mod pages;
 mod parts;
 mod product;
 mod slices;
+mod vector;
+mod winograd;
 
 pub use attention::{Heads, Mask, attention};
 pub use attention_derivative::{Qkv, attention_cotangent, attention_tangent};
@@ -53,3 +55,4 @@ pub use pack::Weights;
 pub use packed::{LINE, Packed};
 pub use product::{Finish, Plus};
 pub use slices::{activate, combine, concat, max_pool, softmax, upsample};
+pub use winograd::Tiling;

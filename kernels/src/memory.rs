@@ -196,8 +196,9 @@ impl DerefMut for Pooled {
     }
 }
 
-/// What a thread keeps of its scratch when a kernel is done, in numbers. Larger pieces are freed.
-const KEEP_SCRATCH: usize = 1 << 20;
+/// What a thread keeps of its scratch when a kernel is done, in numbers: what the inputs of a tiled
+/// convolution take at most. Larger pieces are freed.
+const KEEP_SCRATCH: usize = 1 << 22;
 /// Pieces of scratch that a thread keeps.
 const PIECES: usize = 4;
 

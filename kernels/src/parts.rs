@@ -7,6 +7,7 @@ use crate::conv::{Conv, Window};
 use crate::isa::Cpu;
 use crate::pack::Weights;
 use crate::packed::Packed;
+use crate::winograd::Tiling;
 
 impl Weights {
     /// The packed numbers, for [`Weights::linear_of`] or [`Weights::gated_of`]; nothing is copied.
@@ -65,27 +66,31 @@ impl Conv {
             inputs: _,
             window: _,
             gathers: _,
+            tiling: _,
             zeros: _,
         } = self;
         weights.parts()
     }
 
-    /// The convolution of `inputs` and `outputs` that had these parts on the path of `cpu`; `None` where
-    /// their number or lengths are not those of such a layer.
+    /// The convolution of `inputs` and `outputs`, computed as `tiling` says, that had these parts on the
+    /// path of `cpu`; `None` where their number or lengths are not those of such a layer.
     pub fn of(
         cpu: Cpu,
-        inputs: usize,
-        outputs: usize,
+        (inputs, outputs): (usize, usize),
         window: Window,
+        tiling: Tiling,
         parts: Vec<Packed>,
     ) -> Option<Conv> {
+        if !tiling.fits(window) {
+            return None;
+        }
         let area = window.size.checked_mul(window.size)?;
-        let layout = match Conv::gathers(inputs, window) {
-            true => Weights::laid_out(cpu, 1, inputs.checked_mul(area)?, outputs, false),
-            false => Weights::laid_out(cpu, area, inputs, outputs, false),
+        let (taps, inputs_of_one) = match (tiling, Conv::gathers(inputs, window)) {
+            (Tiling::Direct, true) => (1, inputs.checked_mul(area)?),
+            (Tiling::Direct, false) => (area, inputs),
+            _ => (tiling.products(), inputs),
         };
-        let weights = layout.with(parts)?;
-        let gathers = Conv::gathers(inputs, window);
-        Conv::over(weights, inputs, window, gathers).ok()
+        let layout = Weights::laid_out(cpu, taps, inputs_of_one, outputs, false);
+        Conv::over(layout.with(parts)?, inputs, window, tiling).ok()
     }
 }

@@ -38,13 +38,13 @@ pub struct Finish<'a> {
 }
 
 /// Bytes of packed weights that a block of inputs takes at most: less than half of a second cache.
-const BLOCK: usize = 192 << 10;
+pub(crate) const BLOCK: usize = 192 << 10;
 /// Bytes of inputs that a task reads again and again, about.
 const CHUNK: usize = 320 << 10;
 /// Most rows in a task: a multiple of every tile's.
 const MOST_ROWS: usize = 240;
 /// Multiplications below which a task is not worth another thread.
-const WORTH: usize = 1 << 19;
+pub(crate) const WORTH: usize = 1 << 19;
 
 /// Where the rows of a product come from.
 pub(crate) trait Rows: Sync {

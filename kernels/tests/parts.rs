@@ -49,31 +49,37 @@ fn a_convolution_from_its_parts_gives_the_same_bits() {
             };
             let kernel = noise(inputs * outputs * size * size, 1);
             let bias = noise(outputs, 2);
-            let conv = Conv::new(cpu, &kernel, &bias, inputs, outputs, window).unwrap();
-            let parts = through_a_file(&conv.parts());
-            let again = Conv::of(cpu, inputs, outputs, window, parts.clone()).unwrap();
-            let from = Size {
-                n: 1,
-                h: side,
-                w: side,
-                c: inputs,
-            };
-            let x = noise(from.len().unwrap(), 3);
-            let run = |conv: &Conv| {
-                let mut out = vec![0.0; conv.output(from).unwrap().len().unwrap()];
-                conv.run(&x, from, Finish::default(), &mut out).unwrap();
-                bits(&out)
-            };
-            let what = format!("{inputs} → {outputs}, kernel {size}, on {}", cpu.path());
-            assert!(run(&conv) == run(&again), "{what}");
-            assert_eq!(conv.bytes(), again.bytes(), "{what}");
+            let io = (inputs, outputs);
+            for tiling in Tiling::ALL {
+                let Ok(conv) = Conv::tiled(cpu, &kernel, &bias, io, window, tiling) else {
+                    assert!((size, stride) != (3, 1), "{tiling:?}");
+                    continue;
+                };
+                let parts = through_a_file(&conv.parts());
+                let again = Conv::of(cpu, io, window, tiling, parts.clone()).unwrap();
+                let from = Size {
+                    n: 1,
+                    h: side,
+                    w: side,
+                    c: inputs,
+                };
+                let x = noise(from.len().unwrap(), 3);
+                let run = |conv: &Conv| {
+                    let mut out = vec![0.0; conv.output(from).unwrap().len().unwrap()];
+                    conv.run(&x, from, Finish::default(), &mut out).unwrap();
+                    bits(&out)
+                };
+                let what = format!("{inputs} → {outputs}, kernel {size}, on {}", cpu.path());
+                assert!(run(&conv) == run(&again), "{what}");
+                assert_eq!(conv.bytes(), again.bytes(), "{what}");
 
-            let fewer = parts[1..].to_vec();
-            assert!(Conv::of(cpu, inputs, outputs, window, fewer).is_none());
-            let more = Conv::of(cpu, inputs, outputs + 64, window, parts.clone());
-            assert!(more.is_none(), "{what}");
-            let other = Conv::of(cpu, inputs + 64, outputs, window, parts);
-            assert!(other.is_none(), "{what}");
+                let fewer = parts[1..].to_vec();
+                assert!(Conv::of(cpu, io, window, tiling, fewer).is_none());
+                let more = Conv::of(cpu, (inputs, outputs + 64), window, tiling, parts.clone());
+                assert!(more.is_none(), "{what}");
+                let other = Conv::of(cpu, (inputs + 64, outputs), window, tiling, parts);
+                assert!(other.is_none(), "{what}");
+            }
         }
     }
 }

@@ -2,8 +2,11 @@
 //! over odd shapes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/conv.rs"]
+mod conv;
 mod support;
 
+use conv::{as_plus, plain_conv, plus};
 use proptest::prelude::*;
 use semblance_kernels::*;
 use support::{close, noise, paths};
@@ -62,63 +65,6 @@ fn plain_linear(x: &[f32], w: &[f32], b: &[f32], inputs: usize) -> Vec<f64> {
             })
         })
         .collect()
-}
-
-fn plain_conv(x: &[f32], s: Size, kernel: &[f32], bias: &[f32], win: Window) -> Vec<f64> {
-    let (oh, ow) = (win.output(s.h).unwrap(), win.output(s.w).unwrap());
-    let k = win.size;
-    let mut out = Vec::new();
-    for n in 0..s.n {
-        for y in 0..oh {
-            for xx in 0..ow {
-                for (o, b) in bias.iter().enumerate() {
-                    let mut sum = f64::from(*b);
-                    for dy in 0..k {
-                        for dx in 0..k {
-                            let row = (y * win.stride + dy).wrapping_sub(win.padding.0);
-                            let col = (xx * win.stride + dx).wrapping_sub(win.padding.0);
-                            if row >= s.h || col >= s.w {
-                                continue;
-                            }
-                            for i in 0..s.c {
-                                let a = x[((n * s.h + row) * s.w + col) * s.c + i];
-                                let b = kernel[((o * s.c + i) * k + dy) * k + dx];
-                                sum += f64::from(a) * f64::from(b);
-                            }
-                        }
-                    }
-                    out.push(sum);
-                }
-            }
-        }
-    }
-    out
-}
-
-/// Adds what `kind` says (0 nothing, 1 a row per sample, 2 a residual) to `want`; what to add.
-fn plus(kind: u8, samples: usize, width: usize, want: &mut [f64]) -> Vec<f32> {
-    let sample = want.len() / samples;
-    let data = match kind {
-        0 => Vec::new(),
-        1 => noise(samples * width, 71),
-        _ => noise(want.len(), 72),
-    };
-    for (i, x) in want.iter_mut().enumerate() {
-        *x += match kind {
-            0 => 0.0,
-            1 => f64::from(data[i / sample * width + i % width]),
-            _ => f64::from(data[i]),
-        };
-    }
-    data
-}
-
-fn as_plus(kind: u8, data: &[f32]) -> Plus<'_> {
-    match kind {
-        0 => Plus::Nothing,
-        1 => Plus::PerSample(data),
-        _ => Plus::Residual(data),
-    }
 }
 
 fn check_linear(samples: usize, rows: usize, io: (usize, usize), kind: u8, act: Act, gated: bool) {

@@ -11,6 +11,7 @@ pub struct Builder<'a, O: Ops> {
     tensors: &'a dyn Tensors,
     cancel: &'a Cancel,
     path: String,
+    map: Option<(usize, usize)>,
     /// Where packed layers are kept, and the part of the model that this is.
     pack: Option<(&'a Pack, &'static str)>,
 }
@@ -23,6 +24,7 @@ impl<'a, O: Ops> Builder<'a, O> {
             tensors,
             cancel,
             path: String::new(),
+            map: None,
             pack: None,
         }
     }
@@ -46,6 +48,16 @@ impl<'a, O: Ops> Builder<'a, O> {
     /// The backend that layers are made for.
     pub fn ops(&self) -> &'a O {
         self.ops
+    }
+
+    /// This place, whose convolutions will mostly give maps of `rows` × `columns`: what the model was
+    /// trained at. Others are as right, and may be slower.
+    pub fn on(&self, rows: usize, columns: usize) -> Self {
+        Builder {
+            path: self.path.clone(),
+            map: Some((rows, columns)),
+            ..*self
+        }
     }
 
     fn name(&self, name: &str) -> String {
@@ -83,6 +95,7 @@ impl<'a, O: Ops> Builder<'a, O> {
             size,
             stride,
             padding,
+            map: self.map,
         };
         at.kept(
             |parts| self.ops.conv_of(shape, parts),

@@ -148,7 +148,7 @@ impl<O: Ops> Tower<O> {
             let h = ops.attention(&q, &k, &v, self.heads, mask)?;
             x = ops.linear(&h, &layer.out, Plus::Residual(&x))?;
             let h = ops.layer_norm(&x, &layer.norm2)?;
-            let h = ops.act(&ops.linear(&h, &layer.fc1, Plus::Nothing)?, self.act)?;
+            let h = ops.linear_act(&h, &layer.fc1, self.act)?;
             x = ops.linear(&h, &layer.fc2, Plus::Residual(&x))?;
         }
         Ok(x)

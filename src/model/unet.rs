@@ -379,7 +379,7 @@ pub struct Prediction<T> {
 
 impl<O: Ops> UNet<O> {
     /// Builds the network from the weights at `b`.
-    pub fn new(b: &Builder<'_, O>, config: UNetConfig) -> Result<Self> {
+    pub fn new<'a>(b: &Builder<'a, O>, config: UNetConfig) -> Result<Self> {
         let c = &config;
         let (Some(first), Some(last)) = (c.levels.first(), c.levels.last()) else {
             return Err(Error::new(Code::Internal, "a U-Net without levels"));
@@ -413,10 +413,15 @@ impl<O: Ops> UNet<O> {
                 })
             };
         let deepest = c.levels.len() - 1;
+        // The place `b` at the size of level `i`.
+        let on = |b: Builder<'a, O>, i: usize| {
+            let side = c.sample_size.div_ceil(1 << i);
+            b.on(side, side)
+        };
         let mut down = Vec::new();
         let mut inputs = first.channels;
         for (i, level) in c.levels.iter().enumerate() {
-            let b = b.at(&format!("down_blocks.{i}"));
+            let b = on(b.at(&format!("down_blocks.{i}")), i);
             let out = level.channels;
             let io: Vec<_> = (0..c.layers)
                 .map(|j| (if j == 0 { inputs } else { out }, out))
@@ -430,7 +435,7 @@ impl<O: Ops> UNet<O> {
         }
         let deep = last.channels;
         let middle = block(
-            &b.at("mid_block"),
+            &on(b.at("mid_block"), deepest),
             &[(deep, deep), (deep, deep)],
             Some(last.heads),
             1,
@@ -438,7 +443,7 @@ impl<O: Ops> UNet<O> {
         let mut up = Vec::new();
         let mut before = deep;
         for (i, level) in c.levels.iter().rev().enumerate() {
-            let b = b.at(&format!("up_blocks.{i}"));
+            let b = on(b.at(&format!("up_blocks.{i}")), deepest - i);
             let out = level.channels;
             // The skip of the last residual block comes from the level above.
             let above = c.levels.iter().rev().nth(i + 1).unwrap_or(first).channels;
@@ -454,7 +459,9 @@ impl<O: Ops> UNet<O> {
                 level.up_attends.then_some(level.heads),
                 c.layers + 1,
             )?;
-            let double = (i < deepest).then(|| Upsample::new(&b, out)).transpose()?;
+            let double = (i < deepest)
+                .then(|| Upsample::new(&on(b, deepest - i - 1), out))
+                .transpose()?;
             up.push((made, double));
             before = out;
         }
@@ -531,9 +538,9 @@ impl<O: Ops> UNet<O> {
         let time = self.config.sinusoids(times, width);
         let time = ops.value(time, Shape::map(n, 1, 1, width))?;
         let [one, two] = &self.time;
-        let time = ops.act(&ops.linear(&time, one, Plus::Nothing)?, Act::Silu)?;
+        let time = ops.linear_act(&time, one, Act::Silu)?;
         // Every block begins with the SiLU of the embedding, so it is taken once.
-        let time = ops.act(&ops.linear(&time, two, Plus::Nothing)?, Act::Silu)?;
+        let time = ops.linear_act(&time, two, Act::Silu)?;
 
         let mut x = ops.conv(x, &self.conv_in, Plus::Nothing)?;
         let mut skips = vec![x.clone()];

@@ -57,6 +57,8 @@ pub struct VaeConfig {
     /// What brings latents to about unit variance.
     pub scaling_factor: f64,
     groups: usize,
+    /// Height and width of the pictures that it was trained on, about.
+    side: usize,
 }
 
 impl VaeConfig {
@@ -116,6 +118,11 @@ impl VaeConfig {
             latent_channels: file.latent_channels,
             scaling_factor: file.scaling_factor,
             groups: file.norm_num_groups,
+            // Only what is fast depends on it, so nothing is refused here.
+            side: config
+                .get("sample_size")
+                .and_then(serde_json::Value::as_u64)
+                .map_or(512, |side| side.min(1 << 16) as usize),
         })
     }
 
@@ -209,7 +216,7 @@ pub struct Moments {
 
 impl<O: Ops> Vae<O> {
     /// Builds the autoencoder from the weights at `b`.
-    pub fn new(b: &Builder<'_, O>, config: VaeConfig) -> Result<Self> {
+    pub fn new<'a>(b: &Builder<'a, O>, config: VaeConfig) -> Result<Self> {
         let (Some(&first), Some(&last)) = (config.channels.first(), config.channels.last()) else {
             return Err(Error::new(Code::Internal, "an autoencoder without levels"));
         };
@@ -224,11 +231,17 @@ impl<O: Ops> Vae<O> {
                 .collect::<Result<Vec<_>>>()
         };
 
+        // The place `b` at the size of level `i`.
+        let on = |b: Builder<'a, O>, i: usize| {
+            let side = config.side.div_ceil(1 << i);
+            b.on(side, side)
+        };
+
         let e = b.at("encoder");
         let mut down = Vec::new();
         let mut inputs = first;
         for (i, &c) in config.channels.iter().enumerate() {
-            let b = e.at(&format!("down_blocks.{i}"));
+            let b = on(e.at(&format!("down_blocks.{i}")), i);
             let halve = (i < deepest)
                 .then(|| b.conv("downsamplers.0.conv", c, c, Kind::DownAfter))
                 .transpose()?;
@@ -238,7 +251,7 @@ impl<O: Ops> Vae<O> {
         let encoder = Encoder {
             conv_in: e.conv("conv_in", 3, first, Kind::Same3)?,
             down,
-            middle: Middle::new(&e.at("mid_block"), last, groups)?,
+            middle: Middle::new(&on(e.at("mid_block"), deepest), last, groups)?,
             norm_out: e.norm("conv_norm_out", last, EPS)?,
             conv_out: e.conv("conv_out", last, 2 * z, Kind::Same3)?,
             quant: b.conv("quant_conv", 2 * z, 2 * z, Kind::Point)?,
@@ -248,18 +261,21 @@ impl<O: Ops> Vae<O> {
         let mut up = Vec::new();
         let mut inputs = last;
         for (i, &c) in config.channels.iter().rev().enumerate() {
-            let b = d.at(&format!("up_blocks.{i}"));
-            let double = (i < deepest).then(|| Upsample::new(&b, c)).transpose()?;
-            up.push((resnets(&b, inputs, c, config.layers + 1)?, double));
+            let b = on(d.at(&format!("up_blocks.{i}")), deepest - i);
+            let blocks = resnets(&b, inputs, c, config.layers + 1)?;
+            let double = (i < deepest)
+                .then(|| Upsample::new(&on(b, deepest - i - 1), c))
+                .transpose()?;
+            up.push((blocks, double));
             inputs = c;
         }
         let decoder = Decoder {
             quant: b.conv("post_quant_conv", z, z, Kind::Point)?,
             conv_in: d.conv("conv_in", z, last, Kind::Same3)?,
-            middle: Middle::new(&d.at("mid_block"), last, groups)?,
+            middle: Middle::new(&on(d.at("mid_block"), deepest), last, groups)?,
             up,
             norm_out: d.norm("conv_norm_out", first, EPS)?,
-            conv_out: d.conv("conv_out", first, 3, Kind::Same3)?,
+            conv_out: on(d, 0).conv("conv_out", first, 3, Kind::Same3)?,
         };
         Ok(Vae {
             config,

@@ -122,6 +122,9 @@ pub struct ConvSpec<'a> {
     pub stride: usize,
     /// Zeros around the map: before (top, left) and after (bottom, right).
     pub padding: (usize, usize),
+    /// Rows and columns of the maps that it will mostly be run on, where they are known: a backend may
+    /// compute it in another way then, which is exact to 1e-3 of the result's norm.
+    pub map: Option<(usize, usize)>,
 }
 
 impl ConvSpec<'_> {
@@ -219,6 +222,10 @@ pub trait Ops: Send + Sync {
         w: &Self::Linear,
         plus: Plus<'_, Self::Tensor>,
     ) -> Result<Self::Tensor>;
+    /// [`Ops::linear`], then `act`.
+    fn linear_act(&self, x: &Self::Tensor, w: &Self::Linear, act: Act) -> Result<Self::Tensor> {
+        self.act(&self.linear(x, w, Plus::Nothing)?, act)
+    }
     /// `a · gelu(b)` where `w`, made by [`Ops::make_gate`], gives `a` and `b` side by side (GEGLU,
     /// Shazeer 2020, arXiv 2002.05202).
     fn geglu(&self, x: &Self::Tensor, w: &Self::Linear) -> Result<Self::Tensor>;

@@ -17,7 +17,8 @@ use once_cell::sync::OnceCell;
 use semblance_kernels as kernels;
 use semblance_kernels::cpu::VARIABLE;
 use semblance_kernels::{
-    Affine, Arena, ConvTransposed, Cpu, Finish, Heads, KernelError, Packed, Pooled, Weights, Window,
+    Affine, Arena, ConvTransposed, Cpu, Finish, Heads, KernelError, Packed, Pooled, Tiling,
+    Weights, Window,
 };
 
 use super::{Act, ConvSpec, LinearSpec, Mask, Ops, Plus, Shape, mismatch};
@@ -187,7 +188,25 @@ impl Native {
         self.make(out, |out| w.run(&x.0.data, from, finish, out))
     }
 
+    /// How a convolution is computed: by tiles only where its maps are known.
+    fn tiling(&self, spec: &ConvSpec<'_>) -> Tiling {
+        let io = (spec.inputs, spec.outputs);
+        spec.map.map_or(Tiling::Direct, |map| {
+            Tiling::choose(self.cpu, io, window(spec), map)
+        })
+    }
+
     fn product(&self, x: &Tensor, w: &Weights, plus: &Plus<'_, Tensor>) -> Result<Tensor> {
+        self.product_act(x, w, plus, Act::Identity)
+    }
+
+    fn product_act(
+        &self,
+        x: &Tensor,
+        w: &Weights,
+        plus: &Plus<'_, Tensor>,
+        act: Act,
+    ) -> Result<Tensor> {
         let s = x.0.shape;
         if s.c != w.inputs() || s.is_empty() {
             let what = format!("{s:?} into {} inputs", w.inputs());
@@ -197,7 +216,10 @@ impl Native {
             c: w.outputs(),
             ..s
         };
-        let finish = finish(plus, out)?;
+        let finish = Finish {
+            act: activation(act),
+            ..finish(plus, out)?
+        };
         self.make(out, |out| kernels::linear(&x.0.data, s.n, w, finish, out))
     }
 
@@ -236,9 +258,9 @@ impl Ops for Native {
     }
 
     fn make_conv(&self, spec: ConvSpec<'_>) -> Result<Arc<Conv>> {
-        let (inputs, outputs) = (spec.inputs, spec.outputs);
+        let io = (spec.inputs, spec.outputs);
         let (kernel, bias, window) = (spec.kernel, spec.bias, window(&spec));
-        let conv = kernels::Conv::new(self.cpu, kernel, bias, inputs, outputs, window)?;
+        let conv = kernels::Conv::tiled(self.cpu, kernel, bias, io, window, self.tiling(&spec))?;
         Ok(Arc::new(Conv(conv, OnceCell::new())))
     }
 
@@ -275,8 +297,9 @@ impl Ops for Native {
     }
 
     fn conv_of(&self, spec: ConvSpec<'_>, parts: Vec<Packed>) -> Option<Arc<Conv>> {
-        let (inputs, outputs) = (spec.inputs, spec.outputs);
-        let conv = kernels::Conv::of(self.cpu, inputs, outputs, window(&spec), parts)?;
+        let io = (spec.inputs, spec.outputs);
+        let tiling = self.tiling(&spec);
+        let conv = kernels::Conv::of(self.cpu, io, window(&spec), tiling, parts)?;
         Some(Arc::new(Conv(conv, OnceCell::new())))
     }
 
@@ -320,6 +343,13 @@ impl Ops for Native {
     fn linear(&self, x: &Tensor, w: &Arc<Linear>, plus: Plus<'_, Tensor>) -> Result<Tensor> {
         match w.gated {
             false => self.product(x, &w.weights, &plus),
+            true => Err(mismatch("linear", "a gated layer")),
+        }
+    }
+
+    fn linear_act(&self, x: &Tensor, w: &Arc<Linear>, act: Act) -> Result<Tensor> {
+        match w.gated {
+            false => self.product_act(x, &w.weights, &Plus::Nothing, act),
             true => Err(mismatch("linear", "a gated layer")),
         }
     }

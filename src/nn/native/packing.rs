@@ -3,7 +3,7 @@
 //! For: telling files of packed weights apart by path and by version of the kernels, without a number
 //! that somebody must remember to raise. Not for: packing itself (`semblance_kernels`).
 
-use semblance_kernels::{Conv, Cpu, Packed, Weights, Window};
+use semblance_kernels::{Conv, Cpu, Packed, Tiling, Weights, Window};
 
 /// A hash of small layers of every kind as they are packed for `cpu`: another one when anything about
 /// their form changes.
@@ -42,6 +42,12 @@ pub(super) fn of(cpu: Cpu) -> Option<String> {
         let (kernel, bias) = (numbers(inputs * outputs * size * size), numbers(outputs));
         let conv = Conv::new(cpu, &kernel, &bias, inputs, outputs, window).ok()?;
         eat(conv.parts());
+        for tiling in Tiling::ALL {
+            let io = (inputs, outputs);
+            if let Ok(conv) = Conv::tiled(cpu, &kernel, &bias, io, window, tiling) {
+                eat(conv.parts());
+            }
+        }
     }
     Some(format!("{} {}", cpu.path(), hash.finalize().to_hex()))
 }

@@ -1,0 +1,291 @@
+//! Vectors of f32 by name.
+//!
+//! For: loops that the compiler does not vectorise by itself, written once for every path ([`Wide`]).
+//! Not for: the tile of a product (`isa`), nor plain loops over slices, which it does vectorise.
+
+use crate::isa::Cpu;
+
+/// Work that is compiled once for each kind of vector. `run` must be `#[inline(always)]`, and so must
+/// what it calls on its hot way, or it is compiled for the plainest CPU.
+pub(crate) trait Wide {
+    type Out;
+    fn run<V: Vector>(self) -> Self::Out;
+}
+
+/// Some f32 numbers. A kind of vector is named only by [`Cpu::wide`], where the CPU has it, which is
+/// what makes its safe functions safe.
+pub(crate) trait Vector: Copy {
+    /// How many.
+    const LANES: usize;
+
+    /// # Safety
+    /// `at` may be read for [`Vector::LANES`] numbers.
+    unsafe fn load(at: *const f32) -> Self;
+
+    /// # Safety
+    /// `at` may be written for [`Vector::LANES`] numbers.
+    unsafe fn store(self, at: *mut f32);
+
+    /// Stores the nearest bf16 numbers.
+    ///
+    /// # Safety
+    /// `at` may be written for [`Vector::LANES`] numbers.
+    unsafe fn store_bf16(self, at: *mut u16);
+
+    fn splat(x: f32) -> Self;
+    fn add(self, other: Self) -> Self;
+    fn sub(self, other: Self) -> Self;
+    fn mul(self, other: Self) -> Self;
+    /// self · b + c, in one rounding where the path can.
+    fn fma(self, b: Self, c: Self) -> Self;
+}
+
+/// Most numbers in a vector.
+pub(crate) const MOST_LANES: usize = 16;
+
+/// The first `count` < [`Vector::LANES`] numbers at `at`, then zeros.
+///
+/// # Safety
+/// `at` may be read for `count` numbers.
+#[inline(always)]
+pub(crate) unsafe fn load_part<V: Vector>(at: *const f32, count: usize) -> V {
+    debug_assert!(count < V::LANES && V::LANES <= MOST_LANES);
+    let mut part = [0.0_f32; MOST_LANES];
+    // SAFETY: the caller's promise; the array is as long as any vector.
+    unsafe {
+        std::ptr::copy_nonoverlapping(at, part.as_mut_ptr(), count);
+        V::load(part.as_ptr())
+    }
+}
+
+impl Cpu {
+    /// Runs `task` with the vectors of this path.
+    pub(crate) fn wide<T: Wide>(self, task: T) -> T::Out {
+        #[cfg(target_arch = "x86_64")]
+        use crate::cpu::CpuPath;
+        match self.vectors() {
+            #[cfg(target_arch = "x86_64")]
+            CpuPath::Avx512Bf16 | CpuPath::Amx => {
+                // SAFETY: `Cpu` is made only of a path that this CPU has.
+                unsafe { x86::with_bf16(task) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            CpuPath::Avx512 => {
+                // SAFETY: as above.
+                unsafe { x86::with_avx512(task) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            CpuPath::Avx2 => {
+                // SAFETY: as above.
+                unsafe { x86::with_avx2(task) }
+            }
+            _ => task.run::<Four>(),
+        }
+    }
+}
+
+/// Any CPU: what the compiler makes of an array.
+#[derive(Clone, Copy)]
+struct Four([f32; 4]);
+
+impl Vector for Four {
+    const LANES: usize = 4;
+
+    #[inline(always)]
+    unsafe fn load(at: *const f32) -> Self {
+        // SAFETY: the caller's promise.
+        Four(unsafe { at.cast::<[f32; 4]>().read_unaligned() })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, at: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { at.cast::<[f32; 4]>().write_unaligned(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(self, at: *mut u16) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            at.cast::<[u16; 4]>()
+                .write_unaligned(self.0.map(crate::pack::to_bf16))
+        }
+    }
+
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        Four([x; 4])
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        Four(std::array::from_fn(|i| self.0[i] + other.0[i]))
+    }
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        Four(std::array::from_fn(|i| self.0[i] - other.0[i]))
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        Four(std::array::from_fn(|i| self.0[i] * other.0[i]))
+    }
+
+    #[inline(always)]
+    fn fma(self, b: Self, c: Self) -> Self {
+        use crate::isa::{Micro, Portable};
+        Four(std::array::from_fn(|i| {
+            Portable::fma(self.0[i], b.0[i], c.0[i])
+        }))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{Vector, Wide};
+
+    /// # Safety
+    /// The CPU has AVX2 and FMA.
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub unsafe fn with_avx2<T: Wide>(task: T) -> T::Out {
+        task.run::<Avx2>()
+    }
+
+    /// # Safety
+    /// The CPU has AVX-512 F, BW, DQ and VL.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+    pub unsafe fn with_avx512<T: Wide>(task: T) -> T::Out {
+        task.run::<Avx512>()
+    }
+
+    /// # Safety
+    /// As [`with_avx512`], and it has AVX512-BF16.
+    #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+    pub unsafe fn with_bf16<T: Wide>(task: T) -> T::Out {
+        task.run::<Bf16>()
+    }
+
+    /// Rounds by the plain function: paths without the instruction have no bf16 products.
+    #[inline(always)]
+    unsafe fn round_plainly<V: Vector, const N: usize>(x: V, at: *mut u16) {
+        let mut numbers = [0.0_f32; N];
+        // SAFETY: the array is a vector long, and so is what the caller may write.
+        unsafe {
+            x.store(numbers.as_mut_ptr());
+            let rounded = numbers.map(crate::pack::to_bf16);
+            at.cast::<[u16; N]>().write_unaligned(rounded);
+        }
+    }
+
+    macro_rules! vector {
+        ($name:ident, $inner:ty, $lanes:literal, $load:ident, $store:ident, $set:ident, $add:ident,
+         $sub:ident, $mul:ident, $fma:ident, $round:expr) => {
+            #[derive(Clone, Copy)]
+            pub struct $name($inner);
+
+            impl Vector for $name {
+                const LANES: usize = $lanes;
+
+                #[inline(always)]
+                unsafe fn load(at: *const f32) -> Self {
+                    // SAFETY: the caller's promise; the CPU has these vectors ([`Vector`]).
+                    $name(unsafe { $load(at) })
+                }
+
+                #[inline(always)]
+                unsafe fn store(self, at: *mut f32) {
+                    // SAFETY: as above.
+                    unsafe { $store(at, self.0) }
+                }
+
+                #[inline(always)]
+                unsafe fn store_bf16(self, at: *mut u16) {
+                    // SAFETY: as above.
+                    unsafe { $round(self, at) }
+                }
+
+                #[inline(always)]
+                fn splat(x: f32) -> Self {
+                    // SAFETY: the CPU has these vectors ([`Vector`]).
+                    $name(unsafe { $set(x) })
+                }
+
+                #[inline(always)]
+                fn add(self, other: Self) -> Self {
+                    // SAFETY: as above.
+                    $name(unsafe { $add(self.0, other.0) })
+                }
+
+                #[inline(always)]
+                fn sub(self, other: Self) -> Self {
+                    // SAFETY: as above.
+                    $name(unsafe { $sub(self.0, other.0) })
+                }
+
+                #[inline(always)]
+                fn mul(self, other: Self) -> Self {
+                    // SAFETY: as above.
+                    $name(unsafe { $mul(self.0, other.0) })
+                }
+
+                #[inline(always)]
+                fn fma(self, b: Self, c: Self) -> Self {
+                    // SAFETY: as above.
+                    $name(unsafe { $fma(self.0, b.0, c.0) })
+                }
+            }
+        };
+    }
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    unsafe fn round_bf16(x: Bf16, at: *mut u16) {
+        // SAFETY: the caller may write 16 numbers there; both are 256 bits without invalid patterns.
+        unsafe {
+            let rounded: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(x.0));
+            _mm256_storeu_si256(at.cast(), rounded);
+        }
+    }
+
+    vector!(
+        Avx2,
+        __m256,
+        8,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_set1_ps,
+        _mm256_add_ps,
+        _mm256_sub_ps,
+        _mm256_mul_ps,
+        _mm256_fmadd_ps,
+        round_plainly::<Avx2, 8>
+    );
+    vector!(
+        Avx512,
+        __m512,
+        16,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_set1_ps,
+        _mm512_add_ps,
+        _mm512_sub_ps,
+        _mm512_mul_ps,
+        _mm512_fmadd_ps,
+        round_plainly::<Avx512, 16>
+    );
+    vector!(
+        Bf16,
+        __m512,
+        16,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_set1_ps,
+        _mm512_add_ps,
+        _mm512_sub_ps,
+        _mm512_mul_ps,
+        _mm512_fmadd_ps,
+        round_bf16
+    );
+}

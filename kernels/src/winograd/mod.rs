@@ -1,0 +1,449 @@
+//! Convolutions of 3 × 3 weights and stride 1 with fewer products (Winograd 1980; Lavin and Gray 2016,
+//! arXiv 1509.09308).
+//!
+//! For: large maps. The map is cut into tiles; inputs and weights are transformed so that a tile's
+//! results come from one product a place instead of nine a result, and those are matrix products with
+//! the prepacked weights as any others: 36 products (a matrix each) for 16 results, 24 for 8 or 16 for
+//! 4. Not for: other kernels and strides, and maps so small that reading more weights costs more than
+//! is saved.
+//!
+//! Sums are added up in one fixed order and transforms see one tile, so no bit depends on how the work
+//! is shared out.
+
+mod side;
+mod transform;
+
+use rayon::prelude::*;
+
+use self::side::{Four, Side, Two};
+use self::transform::{Input, Planes, Results};
+use crate::conv::{Size, Window};
+use crate::cpu::CpuPath;
+use crate::error::Result;
+use crate::isa::{self, Cpu, Micro, Precision, Task, Tile};
+use crate::math::Act;
+use crate::memory::{Buffer, with_scratch};
+use crate::pack::{Plain, Weights};
+use crate::product::{BLOCK, Finish, WORTH};
+use crate::slices::{PARALLEL_FROM, activate};
+
+/// How a convolution is computed: directly, or by tiles of so many rows and columns of its result.
+///
+/// In f32 every tile is as exact as f32 is (1e-6). Operands that are rounded to bf16 lose more, the
+/// larger the tile: relative errors of one layer are 0.24 % directly, 0.40 % in tiles of 2 × 2, 0.7 % of
+/// 4 × 2 and 1.1 % of 4 × 4.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Tiling {
+    /// Nine products a result.
+    #[default]
+    Direct,
+    /// Four.
+    TwoByTwo,
+    /// Three.
+    FourByTwo,
+    /// 2.25.
+    FourByFour,
+}
+
+impl Tiling {
+    /// Every way.
+    pub const ALL: [Tiling; 4] = [
+        Tiling::Direct,
+        Tiling::TwoByTwo,
+        Tiling::FourByTwo,
+        Tiling::FourByFour,
+    ];
+
+    /// The way to compute a convolution whose results are maps of `map` (rows, columns) on `cpu`.
+    ///
+    /// By what was measured: GFLOP/s of nine products a result, of one core of an AMD Zen 4
+    /// (`cargo bench -p semblance-kernels -- --tiles`, November 2026), direct / 2 × 2 / 4 × 2 / 4 × 4:
+    ///
+    /// | map, channels | avx512 | avx512bf16 |
+    /// |---|---|---|
+    /// | 128², 16 → 16 | 58 / 89 / 131 / 109 | 82 / 108 / 127 / 137 |
+    /// | 32², 64 → 64 | 102 / 179 / 228 / 253 | 177 / 308 / 379 / 277 |
+    /// | 16², 4 → 64 | 36 / 22 / 29 / 36 | 23 / 24 / 28 / 33 |
+    /// | 16², 128 → 128 | 96 / 186 / 254 / 270 | 186 / 371 / 470 / 377 |
+    /// | 4², 192 → 192 | 92 / 167 / 180 / 124 | 178 / 300 / 273 / 207 |
+    /// | 64², 320 → 320 | 106 / 185 / 209 / 225 | 199 / 345 / 426 / 439 |
+    /// | 32², 640 → 640 | 110 / 182 / 241 / 344 | 215 / 392 / 509 / 552 |
+    /// | 16², 1280 → 1280 | 102 / 201 / 307 / 329 | 217 / 452 / 549 / 609 |
+    /// | 8², 1280 → 1280 | 99 / 200 / 219 / 165 | 213 / 357 / 394 / 292 |
+    ///
+    /// So few channels stay direct, f32 takes the largest tile where channels and places are many, and
+    /// bf16, which loses more with each size (above), the middle one. Weights grow with the tile, to 1.8,
+    /// 2.7 and 4 times as many: where few places share many, they stay as they are. AMX is direct: its
+    /// products cost a tenth, and the transforms what they do elsewhere (not measured).
+    pub fn choose(
+        cpu: Cpu,
+        (inputs, outputs): (usize, usize),
+        window: Window,
+        map: (usize, usize),
+    ) -> Tiling {
+        let places = map.0.saturating_mul(map.1);
+        // Weights of one place of the kernel for every place of the map.
+        let weights = inputs.saturating_mul(outputs) / places.max(1);
+        let suits = window.size == 3
+            && window.stride == 1
+            && inputs >= 16
+            && map.0.min(map.1) >= 4
+            && weights <= 16 << 10;
+        if !suits || cpu.path() == CpuPath::Amx {
+            return Tiling::Direct;
+        }
+        let large = places >= 256 && inputs.min(outputs) >= 64 && weights <= 1 << 10;
+        match cpu.precision() {
+            Precision::F32 if large => Tiling::FourByFour,
+            _ => Tiling::FourByTwo,
+        }
+    }
+
+    /// Whether it can be done for such a window.
+    pub(crate) fn fits(self, window: Window) -> bool {
+        self == Tiling::Direct || (window.size, window.stride) == (3, 1)
+    }
+
+    /// Rows and columns of results in a tile.
+    fn results(self) -> (usize, usize) {
+        match self {
+            Tiling::Direct => (1, 1),
+            Tiling::TwoByTwo => (Two::OUT, Two::OUT),
+            Tiling::FourByTwo => (Four::OUT, Two::OUT),
+            Tiling::FourByFour => (Four::OUT, Four::OUT),
+        }
+    }
+
+    /// Products for a tile.
+    pub(crate) fn products(self) -> usize {
+        match self {
+            Tiling::Direct => 9,
+            Tiling::TwoByTwo => Two::IN * Two::IN,
+            Tiling::FourByTwo => Four::IN * Two::IN,
+            Tiling::FourByFour => Four::IN * Four::IN,
+        }
+    }
+
+    /// Weights given by (output, place in the kernel, input), transformed and packed.
+    pub(crate) fn pack(
+        self,
+        cpu: Cpu,
+        number: impl Fn(usize, usize, usize) -> f32 + Sync,
+        bias: Option<&[f32]>,
+        (inputs, outputs): (usize, usize),
+    ) -> Result<Weights> {
+        let products = self.products();
+        let mut factors = Buffer::zeros(outputs * products * inputs)?;
+        (factors
+            .par_chunks_mut((products * inputs).max(1))
+            .enumerate())
+        .for_each(|(o, to)| {
+            for i in 0..inputs {
+                let weight = |row: usize| std::array::from_fn(|x| number(o, 3 * row + x, i));
+                transform::factors(self, &[weight(0), weight(1), weight(2)], |k, factor| {
+                    if let Some(to) = to.get_mut(k * inputs + i) {
+                        *to = factor;
+                    }
+                });
+            }
+        });
+        let plain = Plain {
+            taps: products,
+            inputs,
+            outputs,
+            gated: false,
+            at: |o: usize, k: usize, i: usize| {
+                let at = (o * products + k) * inputs + i;
+                factors.get(at).copied().unwrap_or_default()
+            },
+        };
+        Weights::pack(cpu, &plain, bias)
+    }
+
+    /// The weight, about, of input `i` at place `tap` of the kernel for output `o` that `w` was packed
+    /// from.
+    pub(crate) fn number(self, w: &Weights, o: usize, tap: usize, i: usize) -> f32 {
+        transform::weight(self, (tap / 3, tap % 3), |k| w.number(o, k, i))
+    }
+}
+
+/// How maps are cut into tiles.
+#[derive(Clone, Copy, Debug)]
+struct Grid {
+    tiling: Tiling,
+    from: Size,
+    to: Size,
+    /// Zeros before a map's first row and column.
+    before: usize,
+    /// Tiles of a sample, down and across.
+    down: usize,
+    across: usize,
+}
+
+impl Grid {
+    fn new(tiling: Tiling, from: Size, to: Size, before: usize) -> Grid {
+        let (rows, columns) = tiling.results();
+        Grid {
+            tiling,
+            from,
+            to,
+            before,
+            down: to.h.div_ceil(rows),
+            across: to.w.div_ceil(columns),
+        }
+    }
+
+    fn tiles(&self) -> usize {
+        self.to.n * self.down * self.across
+    }
+
+    /// Sample, row and column of tile `i`'s first result, which are those of its first input too, the
+    /// zeros before the map counted.
+    #[inline(always)]
+    fn place(&self, i: usize) -> (usize, usize, usize) {
+        let (rows, columns) = self.tiling.results();
+        let sample = self.down * self.across;
+        let (n, rest) = (i / sample, i % sample);
+        (n, rest / self.across * rows, rest % self.across * columns)
+    }
+}
+
+/// Bytes of transformed inputs at a time: half of a usual third cache.
+const INPUTS: usize = 16 << 20;
+/// Bytes of sums that a task keeps: half of a second cache.
+const SUMS: usize = 448 << 10;
+/// Most tiles in a chunk.
+const MOST_TILES: usize = 96;
+/// Columns whose sums are kept at a time.
+const COLUMNS: usize = 64;
+/// Numbers that one task transforms, about.
+const TRANSFORM: usize = 1 << 14;
+
+/// What a tiled convolution is made of.
+pub(crate) struct Tiled<'a> {
+    pub tiling: Tiling,
+    pub w: &'a Weights,
+    /// A position outside the map: at least as many zeros as it has channels.
+    pub zeros: &'a [f32],
+    /// Zeros before a map's first row and column.
+    pub before: usize,
+}
+
+impl Tiled<'_> {
+    /// Convolves `x` of size `from` into `out` of size `to`, all lengths checked by the caller.
+    pub fn run(
+        &self,
+        (x, from): (&[f32], Size),
+        finish: Finish<'_>,
+        (out, to): (&mut [f32], Size),
+    ) -> Result<()> {
+        let w = self.w;
+        let grid = Grid::new(self.tiling, from, to, self.before);
+        let (all, products) = (grid.tiles(), w.taps);
+        let group = (COLUMNS / w.panels.wide).max(1);
+        let most = SUMS / (products * group * w.panels.wide * 4);
+        let chunks = all.div_ceil(most.clamp(1, MOST_TILES));
+        let tiles = all.div_ceil(chunks.max(1));
+        let row = w.padded * w.precision.bytes();
+        // Planes begin a line apart, or those of many channels would lie in the same places of a cache.
+        let plane = (tiles * row).next_multiple_of(64) + 64;
+        let chunk = products * plane;
+        let at_once = (INPUTS / chunk).clamp(1, chunks.max(1));
+        let output = Output(out.as_mut_ptr());
+        with_scratch(at_once * chunk / 4, |scratch| -> Result<()> {
+            let planes = Planes {
+                at: scratch.as_mut_ptr().cast(),
+                row,
+                plane,
+                chunk,
+                tiles,
+            };
+            for base in (0..all).step_by(at_once * tiles) {
+                let now = (at_once * tiles).min(all - base);
+                self.transform(x, grid, planes, (base, now));
+                self.multiply(grid, planes, (base, now), (group, finish), &output)?;
+            }
+            Ok(())
+        })??;
+        // After all is added; the networks' tiled convolutions have none.
+        if finish.act != Act::Identity {
+            activate(w.cpu, finish.act, out);
+        }
+        Ok(())
+    }
+
+    /// Transforms the inputs of `count` tiles from `base` on.
+    fn transform(&self, x: &[f32], grid: Grid, planes: Planes, (base, count): (usize, usize)) {
+        let w = self.w;
+        let numbers = w.taps * w.padded;
+        let step = (TRANSFORM / numbers.max(1)).max(1);
+        let some = |first: usize| {
+            w.cpu.wide(Input {
+                x,
+                zeros: self.zeros,
+                grid,
+                precision: w.precision,
+                padded: w.padded,
+                planes,
+                base,
+                tiles: first..(first + step).min(count),
+            });
+        };
+        match count * numbers < PARALLEL_FROM {
+            true => (0..count).step_by(step).for_each(some),
+            false => {
+                let tasks = 0..count.div_ceil(step);
+                tasks.into_par_iter().for_each(|i| some(i * step));
+            }
+        }
+    }
+
+    /// Multiplies the transformed inputs of `count` tiles from `base` on and writes their results.
+    fn multiply(
+        &self,
+        grid: Grid,
+        planes: Planes,
+        (base, count): (usize, usize),
+        (group, finish): (usize, Finish<'_>),
+        output: &Output,
+    ) -> Result<()> {
+        let w = self.w;
+        let geometry = w.cpu.geometry(w.precision);
+        let tiles = planes.tiles;
+        let chunks = count.div_ceil(tiles);
+        // More tasks than threads, so that none waits long for the last.
+        let work = count * w.taps * w.padded * w.panels.columns();
+        let wanted = (4 * rayon::current_num_threads()).min(work / WORTH).max(1);
+        let strips = wanted.div_ceil(chunks).clamp(1, w.panels.count.max(1));
+        let strip = w.panels.count.div_ceil(strips);
+        let strips = w.panels.count.div_ceil(strip);
+        let panel = (tiles * w.panels.wide).next_multiple_of(16);
+        let product = group * panel + 16;
+        let task = |i: usize| {
+            let (c, s) = (i / strips, i % strips);
+            let first = c * tiles;
+            let own = first..(first + tiles).min(count);
+            let end = ((s + 1) * strip).min(w.panels.count);
+            with_scratch(w.taps * product, |sums| {
+                for start in (s * strip..end).step_by(group) {
+                    let panels = start..(start + group).min(end);
+                    w.cpu.run_at(
+                        w.precision,
+                        Multiply {
+                            w,
+                            // SAFETY: the planes have so many chunks.
+                            at: unsafe { planes.at.add(c * planes.chunk) },
+                            planes,
+                            tiles: own.len(),
+                            tile_rows: geometry.rows,
+                            step: geometry.step,
+                            panels: (panels.start, panels.end),
+                            sums: &mut *sums,
+                            panel,
+                            product,
+                        },
+                    );
+                    w.cpu.wide(Results {
+                        sums,
+                        panel,
+                        product,
+                        grid,
+                        w,
+                        panels,
+                        plus: finish.plus,
+                        tiles: base + own.start..base + own.end,
+                        out: output.at(),
+                    });
+                }
+            })
+        };
+        match chunks * strips {
+            n if wanted == 1 => (0..n).try_for_each(task),
+            n => (0..n).into_par_iter().with_max_len(1).try_for_each(task),
+        }
+    }
+}
+
+/// The result; each task writes the positions of its tiles in its panels' columns.
+struct Output(*mut f32);
+
+// SAFETY: tasks write disjoint places.
+unsafe impl Sync for Output {}
+
+impl Output {
+    fn at(&self) -> *mut f32 {
+        self.0
+    }
+}
+
+/// Every product of a chunk's tiles with the weights of some panels.
+struct Multiply<'a> {
+    w: &'a Weights,
+    /// The chunk's planes.
+    at: *const u8,
+    planes: Planes,
+    tiles: usize,
+    tile_rows: usize,
+    step: usize,
+    panels: (usize, usize),
+    sums: &'a mut [f32],
+    /// Numbers from a panel's sums to the next one's, and from a product's to the next one's.
+    panel: usize,
+    product: usize,
+}
+
+impl Task for Multiply<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<M: Micro>(self) {
+        let w = self.w;
+        let bytes = w.precision.bytes();
+        let steps = w.padded / self.step;
+        let parts = self.tiles.div_ceil(self.tile_rows);
+        let border = |i: usize| isa::border::<M>(i, parts, self.tiles);
+        let mut unit = M::Unit::default();
+        let mut table = [std::ptr::null::<u8>(); MOST_TILES];
+        for (i, at) in table.iter_mut().enumerate().take(self.tiles) {
+            *at = self.at.wrapping_add(i * self.planes.row);
+        }
+        for product in 0..w.taps {
+            for panel in self.panels.0..self.panels.1 {
+                let width = w.panels.width(panel);
+                let rows = panel * w.panels.wide * w.taps + product * width;
+                let packed = w.data.as_ptr().cast::<u8>();
+                // SAFETY: panels before are all wide and have `padded` rows for every product.
+                let packed = unsafe { packed.add(rows * w.padded * bytes) };
+                let sums = product * self.product + (panel - self.panels.0) * self.panel;
+                // Weights in blocks that stay in the second cache, as in every product.
+                let block = (BLOCK / (width * bytes * self.step)).max(64);
+                let block = steps.div_ceil(steps.div_ceil(block).max(1)).max(1);
+                for step in (0..steps).step_by(block) {
+                    for part in 0..parts {
+                        let (from, rows) = (border(part), border(part + 1) - border(part));
+                        let sums = sums + from * width;
+                        let sums = self.sums.get_mut(sums..sums + rows * width);
+                        let sums = sums.unwrap_or_default();
+                        let skip = step * self.step * bytes;
+                        // SAFETY: the table's pointers lead to rows of `padded` numbers, as they do a
+                        // plane further for every product; the packed panel holds `padded` rows of
+                        // `width` for each; `sums` has `rows · width` places.
+                        unsafe {
+                            let t = Tile {
+                                rows: table.as_ptr().add(from),
+                                taps: 1,
+                                skip: product * self.planes.plane + skip,
+                                steps: block.min(steps - step),
+                                b: packed.add(skip * width),
+                                out: sums.as_mut_ptr(),
+                                stride: width,
+                                fresh: step == 0,
+                            };
+                            M::tile(&mut unit, rows, width / M::LANES, t);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
