@@ -50,7 +50,7 @@ pub(crate) fn exp2_coarse<M: Micro>(x: f32) -> f32 {
     let r = x - (shifted - ROUND);
     let mut p = 5.508_868e-2_f32;
     p = M::fma(p, r, 2.426_040_5e-1);
-    p = M::fma(p, r, 6.932_762_6e-1);
+    p = M::fma(p, r, 6.932_763e-1);
     p = M::fma(p, r, 0.999_928_94);
     f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23))
 }

@@ -1,7 +1,7 @@
 //! The embedded model, as bytes: a small Stable Diffusion pipeline in diffusers layout, trained by `training/`.
 //!
 //! For the engine's feature `embedded-model`. Not a loader: it knows paths and bytes, nothing of what they mean.
-//! `image_encoder/` lies beside the other parts in the repository and is not embedded: nothing in the library reads it.
+//! `image_encoder/` lies beside the other parts in the repository and is not embedded: no edit reads it.
 
 /// Forces the alignment of what it wraps, so that weights can be read in place.
 #[repr(C, align(64))]
