@@ -234,7 +234,8 @@ def ends():
     ask(f'(kept image "semblance-recipe" "{OUT}/long.json")')
     with open(f"{OUT}/long.json", encoding="utf-8") as file:
         kept = json.load(file)
-    kept["recipe"]["steps"] = 1000
+    # Night starts earliest of all, and guidance asks the model twice.
+    kept["recipe"].update(attributes=[{"name": "night", "strength": 0.8}], steps=1000, guidance=2)
     text = json.dumps(kept).replace("\\", "\\\\").replace('"', '\\"')
     ask(f'(gimp-item-attach-parasite (active image) (list "semblance-recipe" 3 "{text}"))')
     before = state()

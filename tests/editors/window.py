@@ -154,7 +154,8 @@ def ends():
     layer, error = edit(image, attributes="sunset=0.8")
     check(f"a script makes a layer {error or ''}", layer is not None)
     kept = json.loads(bytes(layer.get_parasite("semblance-recipe").get_data()).decode())
-    kept["recipe"]["steps"] = 1000
+    # Night starts earliest of all, and guidance asks the model twice.
+    kept["recipe"].update(attributes=[{"name": "night", "strength": 0.8}], steps=1000, guidance=2)
     layer.attach_parasite(Gimp.Parasite.new("semblance-recipe", 3, json.dumps(kept).encode("ascii")))
     before = state(image)
 
