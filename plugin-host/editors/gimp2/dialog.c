@@ -441,7 +441,7 @@ static gint32 finish(Dialog *d, GError **error) {
   if (recipe != NULL) {
     JsonObject *asked = json_read(d->made, NULL);
     gtk_widget_hide(d->window);
-    new = layers_add(d->source, data, recipe, replace ? d->layer : -1);
+    new = layers_add(d->source, data, recipe, d->model, replace ? d->layer : -1);
     if (asked != NULL) {
       json_object_set_object_member(d->last, "recipe", asked);
     }
@@ -469,7 +469,11 @@ gint32 dialog_run(const char *program, gint32 image, gint32 layer, JsonObject *l
     d.original = d.memory.layer;
     visible = d.memory.visible;
   }
-  d.model = g_strdup(json_text(last, "model"));
+  /* As when the layer was made, unless that folder is gone. */
+  const char *model = d.memory.model;
+  const gboolean there =
+      model != NULL && (*model == '\0' || g_file_test(model, G_FILE_TEST_IS_DIR));
+  d.model = g_strdup(there ? model : json_text(last, "model"));
   build(&d, visible);
   if (open_all(&d, error)) {
     JsonObject *nothing = json_object_new();

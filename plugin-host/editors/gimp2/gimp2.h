@@ -110,6 +110,7 @@ typedef struct {
   JsonObject *recipe; /* NULL: nothing */
   gint32 layer;       /* its source; -1 where that is gone */
   gboolean visible;
+  char *model; /* its folder, "": the embedded one; NULL: not said */
   Selection selection;
 } Memory;
 
@@ -133,8 +134,9 @@ guint8 *source_render(const Source *source, const Work *work, const semblance_re
                       GError **error);
 
 /* Puts a result into the image as one undo step, above its source or in the place of `replaces`
- * (-1: of none); returns the new layer. `recipe` is JSON. */
-gint32 layers_add(Source *source, const guint8 *data, const char *recipe, gint32 replaces);
+ * (-1: of none); returns the new layer. `recipe` is JSON, `model` the folder of the model or "". */
+gint32 layers_add(Source *source, const guint8 *data, const char *recipe, const char *model,
+                  gint32 replaces);
 
 /* What the layer remembers; empty with memory_clear. */
 Memory layers_memory(gint32 layer);

@@ -388,12 +388,17 @@ static GByteArray *zipped(gconstpointer data, gsize size, gboolean back) {
   return out;
 }
 
-/* Keeps the recipe, where its pixels came from and what was selected, with the layer. */
-static void remember(gint32 new, const char *recipe, const Source *source) {
+/* Keeps the recipe, its model, where its pixels came from and what was selected, with the layer. */
+static void remember(gint32 new, const char *recipe, const char *model, const Source *source) {
   const Selection *s = &source->selection;
-  char *kept = g_strdup_printf("{\"recipe\": %s, \"source\": \"%s\", \"layer\": %d}", recipe,
+  JsonObject *folder = json_object_new();
+  json_object_set_string_member(folder, "model", model);
+  char *rest = json_write(folder); /* {"model":"..."}, escaped */
+  char *kept = g_strdup_printf("{\"recipe\": %s, \"source\": \"%s\", \"layer\": %d, %s", recipe,
                                source->visible ? "visible" : "layer",
-                               gimp_item_get_tattoo(source->layer));
+                               gimp_item_get_tattoo(source->layer), rest + 1);
+  json_object_unref(folder);
+  g_free(rest);
   attach(new, RECIPE, kept, strlen(kept));
   g_free(kept);
   gimp_item_detach_parasite(new, SELECTION);
@@ -457,6 +462,9 @@ Memory layers_memory(gint32 layer) {
     if (json_object_has_member(recipe, "stamp")) {
       json_object_remove_member(recipe, "stamp");
     }
+    if (json_object_has_member(kept, "model")) {
+      memory.model = g_strdup(json_text(kept, "model"));
+    }
     memory.visible = strcmp(json_text(kept, "source"), "visible") == 0;
     memory.layer =
         tattoo > 0 ? gimp_image_get_layer_by_tattoo(gimp_item_get_image(layer), tattoo) : -1;
@@ -472,10 +480,12 @@ Memory layers_memory(gint32 layer) {
 
 void memory_clear(Memory *memory) {
   g_clear_pointer(&memory->recipe, json_object_unref);
+  g_clear_pointer(&memory->model, g_free);
   g_clear_pointer(&memory->selection.data, g_free);
 }
 
-gint32 layers_add(Source *source, const guint8 *data, const char *recipe, gint32 replaces) {
+gint32 layers_add(Source *source, const guint8 *data, const char *recipe, const char *model,
+                  gint32 replaces) {
   const gint32 image = source->image, layer = source->layer;
   const gint32 over = replaces >= 0 ? replaces : layer;
   const gboolean plain = is_plain(source);
@@ -497,7 +507,7 @@ gint32 layers_add(Source *source, const guint8 *data, const char *recipe, gint32
     show_only_selected(new, source);
   }
   gimp_drawable_update(new, 0, 0, source->width, source->height);
-  remember(new, recipe, source);
+  remember(new, recipe, model, source);
   gimp_item_set_visible(new, TRUE);
   if (replaces >= 0) {
     gimp_image_remove_layer(image, replaces);

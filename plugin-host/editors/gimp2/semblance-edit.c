@@ -127,7 +127,7 @@ static gint32 edit(gint32 layer, JsonObject *recipe, const char *model, gboolean
     text = data != NULL ? work_recipe(&work, result, error) : NULL;
     if (text != NULL) {
       char *warnings = work_warnings(&work, result);
-      new = layers_add(source, data, text, -1);
+      new = layers_add(source, data, text, model, -1);
       if (*warnings != '\0') {
         g_message("%s", warnings);
       }

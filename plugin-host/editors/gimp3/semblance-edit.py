@@ -46,7 +46,7 @@ def edit(image, layer, recipe, model, visible):
         job = engine.start(source.pixels(), recipe, source.mask)
         result = work.finish(job, told)
         data, _ = source.render(result)
-        new = layers.add(source, data, result.recipe())
+        new = layers.add(source, data, result.recipe(), model)
         for warning in result.report()["warnings"]:
             Gimp.message(f"Semblance: {warning}")
     Gimp.progress_end()

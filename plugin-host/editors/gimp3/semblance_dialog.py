@@ -5,6 +5,7 @@ this window polls from a timer, nor pixels (semblance_layers).
 """
 
 import json
+import os
 
 import gi
 
@@ -50,7 +51,10 @@ class Dialog:
         visible = config.get_property("source") == "visible"
         recipe = {}
         if self.memory is not None:
-            recipe, self.original, visible, self.selection = self.memory
+            recipe, self.original, visible, self.selection, model = self.memory
+            # As when it was made, unless that folder is gone.
+            if model == "" or model is not None and os.path.isdir(model):
+                self.model = model
         else:
             self.original, self.selection = layer, None
             if config.get_property("recipe"):
@@ -374,7 +378,7 @@ class Dialog:
         data, _ = self.source.render(state.result)
         self.window.hide()
         replaces = self.layer if self.memory is not None and self.replace.get_active() else None
-        new = layers.add(self.source, data, state.result.recipe(), replaces)
+        new = layers.add(self.source, data, state.result.recipe(), self.model, replaces)
         self.config.set_property("recipe", json.dumps(state.recipe))
         self.config.set_property("model", self.model)
         self.config.set_property("source", "visible" if self.source.visible else "layer")

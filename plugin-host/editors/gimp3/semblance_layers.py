@@ -164,14 +164,15 @@ def _all_visible(image, hidden):
 
 
 def memory(layer):
-    """(recipe, its source layer or None, visible, selection or None) that a layer carries, or None."""
+    """What a layer carries, or None: (recipe, its source layer or None, visible, selection or None, the
+    folder of its model, "" for the embedded one, None where it is not said)."""
     parasite = layer.get_parasite(RECIPE)
     if parasite is None:
         return None
     try:
         kept = json.loads(bytes(parasite.get_data()).decode())
         recipe, visible = kept["recipe"], kept["source"] == "visible"
-        tattoo = int(kept["layer"])
+        tattoo, model = int(kept["layer"]), kept.get("model")
     except (ValueError, KeyError, TypeError):
         return None
     recipe.pop(words.STAMP, None)
@@ -182,11 +183,11 @@ def memory(layer):
         x, y, width, height, samples = head.decode().split()
         place = int(x), int(y), int(width), int(height), samples
         selection = pixels.unpacked(packed), place
-    return recipe, layer.get_image().get_layer_by_tattoo(tattoo), visible, selection
+    return recipe, layer.get_image().get_layer_by_tattoo(tattoo), visible, selection, model
 
 
-def add(source, data, recipe, replaces=None):
-    """Puts a result into the image as one undo step; returns the new layer.
+def add(source, data, recipe, model, replaces=None):
+    """Puts a result of the model in a folder into the image as one undo step; returns the new layer.
 
     It lies above its source, or in the place of `replaces`. A full copy above a layer that is not
     opaque would blend twice: then the original is hidden. Else, with a selection, a layer mask
@@ -206,7 +207,7 @@ def add(source, data, recipe, replaces=None):
         if source.mask_bytes is not None and plain:
             _show_only_selected(new, source)
         new.update(0, 0, source.width, source.height)
-        _remember(new, recipe, source)
+        _remember(new, recipe, source, model)
         new.set_visible(True)
         if replaces is not None:
             image.remove_layer(replaces)
@@ -313,10 +314,10 @@ def _show_only_selected(new, source):
     mask.update(0, 0, source.width, source.height)
 
 
-def _remember(new, recipe, source):
-    """Keeps the recipe, where its pixels came from and what was selected, with the layer."""
+def _remember(new, recipe, source, model):
+    """Keeps the recipe, its model, where its pixels came from and what was selected, with the layer."""
     kept = {"recipe": recipe, "source": "visible" if source.visible else "layer",
-            "layer": source.layer.get_tattoo()}
+            "layer": source.layer.get_tattoo(), "model": model}
     flags = 1 | 2  # persistent (saved with the file) and undoable
     # ASCII only: Python hands bytes above 127 to GIMP as numbers out of range.
     new.attach_parasite(Gimp.Parasite.new(RECIPE, flags, json.dumps(kept).encode("ascii")))
