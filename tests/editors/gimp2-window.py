@@ -72,11 +72,8 @@ def activate():
 
 
 def open_dialog():
-    activate()
     # Filters; above Script-Fu and GIMP's goat, the last two; the first entry there.
-    keys("alt+r", "Up", "Up", "Up", "Right", "Return")
-    if until("the menu opens the dialog", dialog):
-        time.sleep(2)
+    screen.open_dialog(PLUGIN, activate, "alt+r", "Up", "Up", "Up", "Right", "Return")
 
 
 def wanted(name, *options):
@@ -204,7 +201,7 @@ def controls():
     slide("0.8")
     line = shlex.join(["semblance", "edit", COAST, "-a", "sunset=0.8", "-o", "coast-edited.png"])
     keys("alt+m")
-    until("Copy as Command puts the line for a shell on the clipboard", lambda: clipboard() == line, 20)
+    until("Copy as Command puts the line for a shell on the clipboard", lambda: clipboard() == line, 60)
     subprocess.run([SEMBLANCE, *shlex.split(clipboard())[1:]], cwd=OUT, check=True, timeout=60)
     check("which makes the same picture", reread(f"{OUT}/coast-edited.png") == expected["0.8"])
     screen.look_closely(screen.Picture(960, 640, below), screen.Picture(960, 640, expected["0.8"]))
@@ -216,7 +213,7 @@ def controls():
     line = shlex.join(["semblance", "edit", COAST, "--from", WORDS[0], "--to", WORDS[1], "--model",
                        TINY, "-o", "coast-edited.png"])
     keys("alt+m")
-    until("the words and the model's folder are in the command", lambda: clipboard() == line, 20)
+    until("the words and the model's folder are in the command", lambda: clipboard() == line, 60)
     keys("alt+o")
     until("an edit in words with another model adds a layer",
           lambda: names() == [WORDS[1]] + background)
@@ -234,17 +231,16 @@ def ends():
     ask(f'(kept image "semblance-recipe" "{OUT}/long.json")')
     with open(f"{OUT}/long.json", encoding="utf-8") as file:
         kept = json.load(file)
-    # Night starts earliest of all, and guidance asks the model twice.
-    kept["recipe"].update(attributes=[{"name": "night", "strength": 0.8}], steps=1000, guidance=2)
+    kept["recipe"].update(screen.LONG)
     text = json.dumps(kept).replace("\\", "\\\\").replace('"', '\\"')
     ask(f'(gimp-item-attach-parasite (active image) (list "semblance-recipe" 3 "{text}"))')
     before = state()
 
-    open_dialog()
-    until("a long run is under way", lambda: screen.busy(PLUGIN), 20)
+    open_dialog()  # with the model that made the layer, not that of the edit before
+    until("a long run is under way", lambda: screen.busy(PLUGIN), 60)
     keys("Escape")
-    until("Cancel closes the dialog", lambda: not dialog(), 10)
-    until("and ends the run", lambda: not processes(PLUGIN), 10)
+    until("Cancel closes the dialog", lambda: not dialog(), 30)
+    until("and ends the run", lambda: not processes(PLUGIN), 20)
     check("the image is as it was", state() == before)
 
     open_dialog()
@@ -254,17 +250,17 @@ def ends():
     before = state()
     activate()
     keys("ctrl+f")
-    until("a repeated run is under way", lambda: screen.busy(PLUGIN), 20)
+    until("a repeated run is under way", lambda: screen.busy(PLUGIN), 60)
     shot("gimp2-repeat")
     screen.cancel_progress(PLUGIN)
-    until("GIMP's Cancel ends it", lambda: not processes(PLUGIN), 10)
+    until("GIMP's Cancel ends it", lambda: not processes(PLUGIN), 20)
     check("the image is as it was", state() == before)
 
     open_dialog()
-    until("one more run is under way", lambda: screen.busy(PLUGIN), 20)
+    until("one more run is under way", lambda: screen.busy(PLUGIN), 60)
     for process in processes(PLUGIN):
         os.kill(process, signal.SIGKILL)
-    until("a killed plug-in takes its dialog with it", lambda: not dialog(), 10)
+    until("a killed plug-in takes its dialog with it", lambda: not dialog(), 60)
     check("the image is as it was", state() == before)
     shot("gimp2-killed")
     keys("Escape")  # GIMP's own message
@@ -273,7 +269,7 @@ def ends():
           == expected["0.4"])
     activate()
     keys("ctrl+z")
-    until("and so does undo", lambda: state() == before, 10)
+    until("and so does undo", lambda: state() == before, 60)
 
 
 started = start()

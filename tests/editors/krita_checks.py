@@ -309,7 +309,7 @@ def drive(window, steps):
     """Runs the window by such a generator; what `ask` returns."""
     timer, late = follow(steps(window), window.reject), QTimer(singleShot=True)
     late.timeout.connect(window.reject)
-    late.start(60000)
+    late.start(300000)
     try:
         return window.ask()
     finally:

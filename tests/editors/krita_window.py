@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import traceback
 
 from krita import Extension, Krita
@@ -60,6 +61,20 @@ def shown():
     return window() is not None and ready(window())
 
 
+def killed():
+    """Kills the process of the model in the middle of a run; once that is over, in that of another."""
+    at = window()
+    if at.studio is None:
+        return False
+    if at.studio.state.phase in ("invert", "edit"):
+        os.kill(at.studio.engine.child.process.pid, signal.SIGKILL)
+        return True
+    if ready(at):
+        steps = at.fields["steps"][1]
+        steps.setText(str(int(steps.text()) - 1))
+    return False
+
+
 def script():
     krita = Krita.instance()
     yield lambda: krita.activeWindow() is not None
@@ -87,10 +102,22 @@ def script():
             return end[0] <= 0
         return passed
 
+    def soon(condition):
+        """Until the condition holds, or for so long that the check that follows must tell."""
+        end = time.monotonic() + 60
+        return lambda: condition() or time.monotonic() > end
+
+    def undo():
+        document.waitForDone()
+        krita.action("edit_undo").trigger()
+        document.waitForDone()
+
+    yield soon(lambda: window().isActiveWindow())
     yield later(20)
     keys("key", "ctrl+a")
     keys("type", "--delay", "80", "0.8")
     keys("key", "Tab")
+    yield soon(lambda: window().strengths["sunset"].value() == 0.8)
     yield later(10)
     yield shown
     check("a number typed moves the slider", window().strengths["sunset"].value() == 0.8)
@@ -100,6 +127,7 @@ def script():
     check("a preview leaves the picture as it was", names() == [bottom])
     keys("key", "alt+o")
     yield lambda: window() is None and len(names()) == 2
+    yield soon(lambda: document.activeNode() == top(document))
     yield later(10)
     shot("krita-edited")
     check("OK adds a layer", names() == [bottom, "sunset 0.8"])
@@ -114,28 +142,31 @@ def script():
     yield shown
     keys("key", "alt+o")
     yield lambda: window() is None and names()[-1] == "sunset 0.4"
+    # Krita takes the old one away after it has put the new one there.
+    yield soon(lambda: names() == [bottom, "sunset 0.4"])
     check("edit again replaces the layer", names() == [bottom, "sunset 0.4"])
     check("its pixels are the command line's", data(top(document), document) == expected["0.4"])
     for _ in range(2):
-        krita.action("edit_undo").trigger()
-        document.waitForDone()
+        undo()
         yield later(10)
+    yield soon(lambda: names() == [bottom, "sunset 0.8"])
     check("two undo steps bring the layer before back", names() == [bottom, "sunset 0.8"])
     check("with its recipe", base.nodes.memory(document, top(document)) is not None)
-    krita.action("edit_undo").trigger()
-    document.waitForDone()
+    undo()
     yield later(10)
+    yield soon(lambda: names() == [bottom])
     check("one more takes it away", names() == [bottom])
 
     top(document).setOpacity(150)
     new = semblance_krita.edit(document, attributes="fog=0.5")
     yield later(10)
+    yield soon(lambda: document.activeNode() == new and not document.topLevelNodes()[0].visible())
     check("a translucent layer's result hides it", not document.topLevelNodes()[0].visible()
           and new.visible() and document.activeNode() == new)
     for _ in range(2):
-        krita.action("edit_undo").trigger()
-        document.waitForDone()
+        undo()
         yield later(10)
+    yield soon(lambda: names() == [bottom] and top(document).visible())
     check("two undo steps take the result away and show the layer again",
           names() == [bottom] and top(document).visible())
     top(document).setOpacity(255)
@@ -146,8 +177,7 @@ def script():
     yield later(10)
     check("Repeat Last makes the same edit", names() == [bottom, "sunset 0.4"]
           and data(top(document), document) == expected["0.4"])
-    krita.action("edit_undo").trigger()
-    document.waitForDone()
+    undo()
     yield later(10)
 
     start("Edit Attribute…")
@@ -165,8 +195,7 @@ def script():
     window().text["from"].setText("a photo")
     window().text["to"].setText("a photo at night")
     window().fields["steps"][1].setText("1000")
-    yield lambda: window().studio.state.phase in ("invert", "edit")
-    os.kill(window().studio.engine.child.process.pid, signal.SIGKILL)
+    yield killed
     yield lambda: "SIGKILL" in window().said.text()
     yield later(10)
     shot("krita-killed")
@@ -180,9 +209,9 @@ def script():
     tiny = data(top(load(f"{OUT}/cli-tiny.png")), document)
     check("the next one makes a layer with the command line's bytes",
           data(top(document), document) == tiny)
-    krita.action("edit_undo").trigger()
-    document.waitForDone()
+    undo()
     yield later(10)
+    yield soon(lambda: names() == [bottom])
     check("one undo step takes it away", names() == [bottom])
     start("Repeat Last")
     yield lambda: len(names()) == 2
@@ -204,7 +233,7 @@ class Driver(Extension):
         if not hasattr(Driver, "timer"):
             Driver.late = QTimer(singleShot=True)
             Driver.late.timeout.connect(late)
-            Driver.late.start(200000)
+            Driver.late.start(600000)
             Driver.timer = base.follow(script(), stop)
 
 

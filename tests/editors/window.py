@@ -49,11 +49,8 @@ def activate():
 
 
 def open_dialog():
-    activate()
     # Filters, its last entry, the first of that.
-    keys("alt+r", "Up", "Right", "Return")
-    if until("the menu opens the dialog", dialog):
-        time.sleep(2)
+    screen.open_dialog(PLUGIN, activate, "alt+r", "Up", "Right", "Return")
 
 
 def edits():
@@ -124,7 +121,7 @@ def controls():
     slide("0.8")
     line = f"semblance edit {COAST} -a sunset=0.8 -o coast-edited.png"
     keys("alt+m")
-    until("Copy as Command puts the line for a shell on the clipboard", lambda: clipboard() == line, 20)
+    until("Copy as Command puts the line for a shell on the clipboard", lambda: clipboard() == line, 60)
     subprocess.run([SEMBLANCE, *shlex.split(clipboard())[1:]], cwd=OUT, check=True, timeout=60)
     made = load(f"{OUT}/coast-edited.png")
     check("which makes the same picture", data(made.get_layers()[0]) == expected["0.8"])
@@ -138,7 +135,7 @@ def controls():
     line = shlex.join(["semblance", "edit", COAST, "--from", WORDS[0], "--to", WORDS[1], "--model",
                        TINY, "-o", "coast-edited.png"])
     keys("alt+m")
-    until("the words and the model's folder are in the command", lambda: clipboard() == line, 20)
+    until("the words and the model's folder are in the command", lambda: clipboard() == line, 60)
     keys("alt+o")
     until("an edit in words with another model adds a layer",
           lambda: names() == [WORDS[1]] + background)
@@ -154,16 +151,15 @@ def ends():
     layer, error = edit(image, attributes="sunset=0.8")
     check(f"a script makes a layer {error or ''}", layer is not None)
     kept = json.loads(bytes(layer.get_parasite("semblance-recipe").get_data()).decode())
-    # Night starts earliest of all, and guidance asks the model twice.
-    kept["recipe"].update(attributes=[{"name": "night", "strength": 0.8}], steps=1000, guidance=2)
+    kept["recipe"].update(screen.LONG)
     layer.attach_parasite(Gimp.Parasite.new("semblance-recipe", 3, json.dumps(kept).encode("ascii")))
     before = state(image)
 
-    open_dialog()
-    until("a long run is under way", lambda: screen.busy(PLUGIN), 20)
+    open_dialog()  # with the model that made the layer, not that of the edit before
+    until("a long run is under way", lambda: screen.busy(PLUGIN), 60)
     keys("Escape")
-    until("Cancel closes the dialog", lambda: not dialog(), 10)
-    until("and ends the run", lambda: not processes(PLUGIN), 10)
+    until("Cancel closes the dialog", lambda: not dialog(), 30)
+    until("and ends the run", lambda: not processes(PLUGIN), 20)
     check("the image is as it was", state(image) == before)
 
     old = layer.get_id()
@@ -173,17 +169,17 @@ def ends():
     before = state(image)
     activate()
     keys("ctrl+f")
-    until("a repeated run is under way", lambda: screen.busy(PLUGIN), 20)
+    until("a repeated run is under way", lambda: screen.busy(PLUGIN), 60)
     shot("repeat")
     screen.cancel_progress(PLUGIN)
-    until("GIMP's Cancel ends it", lambda: not processes(PLUGIN), 10)
+    until("GIMP's Cancel ends it", lambda: not processes(PLUGIN), 20)
     check("the image is as it was", state(image) == before)
 
     open_dialog()
-    until("one more run is under way", lambda: screen.busy(PLUGIN), 20)
+    until("one more run is under way", lambda: screen.busy(PLUGIN), 60)
     for process in processes(PLUGIN):
         os.kill(process, signal.SIGKILL)
-    until("a killed plug-in takes its dialog with it", lambda: not dialog(), 10)
+    until("a killed plug-in takes its dialog with it", lambda: not dialog(), 60)
     check("the image is as it was", state(image) == before)
     shot("killed")
     keys("Escape")  # GIMP's own message
@@ -191,7 +187,7 @@ def ends():
     check(f"GIMP goes on {error or ''}", new is not None and data(new) == expected["0.4"])
     activate()
     keys("ctrl+z")
-    until("and so does undo", lambda: state(image)[0] == before[0], 10)
+    until("and so does undo", lambda: state(image)[0] == before[0], 60)
 
 
 image = Gimp.get_images()[0]  # opened with GIMP, as a user does
