@@ -15,6 +15,7 @@ use crate::error::{Result, mismatch};
 use crate::isa::{self, Cpu, Micro, Precision, Task, Tile};
 use crate::math::{self, max};
 use crate::memory::with_scratch;
+use crate::softmax::{self, Power};
 
 /// Which keys a query may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -277,15 +278,11 @@ impl Task for Working<'_> {
         let Heads { keys, size, .. } = p.heads;
         // Weights that are rounded need no better exponential than a short one, to the base of two.
         let rounds = M::STEP > 1;
-        let base = match rounds {
-            true => std::f32::consts::LOG2_E,
-            false => 1.0,
+        let power = match rounds {
+            true => Power::Coarse,
+            false => Power::Exact,
         };
-        let scale = base / (size as f32).sqrt();
-        let power = |x: f32| match rounds {
-            true => math::exp2_coarse::<M>(x),
-            false => math::exp::<M>(x),
-        };
+        let scale = power.base() / (size as f32).sqrt();
         if rounds {
             let places = queries.chunks_exact_mut(p.layout.keys.depth);
             for (i, to) in places.enumerate() {
@@ -319,24 +316,25 @@ impl Task for Working<'_> {
                         continue;
                     };
                     let new = top.max(max(row) * scale);
-                    row.iter_mut()
-                        .for_each(|x| *x = power(M::fma(*x, scale, -new)));
-                    row.iter_mut().skip(seen).for_each(|x| *x = 0.0);
-                    let sum = math::sum(row, |x| x);
-                    let old = power(*top - new);
+                    let sum = if rounds {
+                        let from = r * KEYS / 2;
+                        let to = from + whole.max(block.next_multiple_of(M::STEP)) / 2;
+                        let to = weights.get_mut(from..to).unwrap_or_default();
+                        let sum = softmax::weigh_rounded::<M>(power, scale, new, row, to);
+                        softmax::hide(to, seen);
+                        sum
+                    } else {
+                        let sum = softmax::weigh::<M>(power, scale, new, row);
+                        row.iter_mut().skip(seen).for_each(|x| *x = 0.0);
+                        sum
+                    };
+                    let old = power.of_one::<M>(*top - new);
                     *total = M::fma(*total, old, sum);
                     if new > *top {
                         *top = new;
                         p.of_row(sums, from, rows, r, |part| {
                             part.iter_mut().for_each(|x| *x *= old);
                         });
-                    }
-                    if rounds {
-                        let row = scores.get(r * KEYS..r * KEYS + block);
-                        let from = r * KEYS / 2;
-                        let to = from + block.next_multiple_of(M::STEP) / 2;
-                        let to = weights.get_mut(from..to).unwrap_or_default();
-                        M::round(row.unwrap_or_default(), to);
                     }
                 }
                 let weights: &[f32] = if rounds { weights } else { scores };

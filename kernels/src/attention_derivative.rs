@@ -8,16 +8,19 @@
 //! cotangent G of O: gV = Pᵀ G, gS = s L(G Vᵀ), gQ = gS K, gK = gSᵀ Q. Everything is tiles: scores lie
 //! panel by panel, which is also how a tile wants its second operand.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::attention::{Heads, Mask};
 use crate::attention_pack::{Columns, pack_across, pack_along};
 use crate::error::{Result, mismatch};
 use crate::isa::{self, Cpu, Micro, Precision, Task, Tile};
-use crate::math;
 use crate::memory::with_scratch;
 use crate::pack::Panels;
 use crate::slices::by_rows;
+use crate::softmax::{self, Power};
+use crate::vector::{self, Vector};
 
 /// Queries in a block: a multiple of every tile's rows.
 const QUERIES: usize = 48;
@@ -310,45 +313,56 @@ impl Plan {
         }
     }
 
-    /// Calls `f(first key, numbers)` with the parts of row `r` of `count`, panel by panel.
+    /// First key, place and packed keys of the part in panel `panel` of row `r` of `count`.
     #[inline(always)]
-    fn of_row(&self, p: &mut [f32], count: usize, r: usize, mut f: impl FnMut(usize, &mut [f32])) {
-        for panel in 0..self.across.count {
-            let (start, width) = self.panel(panel);
-            let at = start * count + r * width;
-            if let Some(part) = p.get_mut(at..at + width) {
-                f(start, part);
-            }
+    fn part(&self, panel: usize, count: usize, r: usize) -> (usize, Range<usize>) {
+        let (start, width) = self.panel(panel);
+        let at = start * count + r * width;
+        (start, at..at + width)
+    }
+
+    /// Puts `x` in the place of the scores of the keys that row `r` of `count` does not see.
+    #[inline(always)]
+    fn hide(&self, p: &mut [f32], (count, r): (usize, usize), seen: usize, x: f32) {
+        let first = seen / self.across.wide;
+        for panel in first..self.across.count {
+            let (start, at) = self.part(panel, count, r);
+            let part = p.get_mut(at).unwrap_or_default();
+            let seen = seen.saturating_sub(start).min(part.len());
+            part.get_mut(seen..).unwrap_or_default().fill(x);
         }
     }
 
     /// Weights from scores, in place; the first row is query `first`.
     #[inline(always)]
     fn softmax<M: Micro>(&self, first: usize, count: usize, p: &mut [f32]) {
-        let (keys, scale) = (self.heads.keys, self.scale);
+        let keys = self.heads.keys;
         for r in 0..count {
             let seen = match self.mask {
                 Mask::None => keys,
                 Mask::Causal => (first + r + 1).min(keys),
             };
-            let kept = |start: usize, width: usize| seen.saturating_sub(start).min(width);
-            let mut top = f32::NEG_INFINITY;
-            self.of_row(p, count, r, |start, part| {
-                let part = part.get(..kept(start, part.len())).unwrap_or_default();
-                top = top.max(math::max(part));
-            });
-            let mut total = 0.0;
-            self.of_row(p, count, r, |start, part| {
-                let (part, hidden) = part.split_at_mut(kept(start, part.len()));
-                part.iter_mut()
-                    .for_each(|x| *x = math::exp::<M>((*x - top) * scale));
-                hidden.fill(0.0);
-                total += math::sum(part, |x| x);
-            });
-            let factor = 1.0 / total;
-            self.of_row(p, count, r, |_, part| {
-                part.iter_mut().for_each(|x| *x *= factor);
-            });
+            self.hide(p, (count, r), seen, f32::MIN);
+            let mut top = M::Vector::splat(f32::MIN);
+            for panel in 0..self.across.count {
+                let part = p.get(self.part(panel, count, r).1);
+                top = softmax::highest(part.unwrap_or_default(), top);
+            }
+            let top = vector::fold(top, f32::max) * self.scale;
+            let mut total = M::Vector::splat(0.0);
+            for panel in 0..self.across.count {
+                let part = p.get_mut(self.part(panel, count, r).1);
+                let part = part.unwrap_or_default();
+                total = softmax::weigh_more(Power::Exact, self.scale, top, part, total);
+            }
+            self.hide(p, (count, r), seen, 0.0);
+            let factor = 1.0 / vector::fold(total, |a, b| a + b);
+            for panel in 0..self.across.count {
+                let part = p.get_mut(self.part(panel, count, r).1);
+                for x in part.unwrap_or_default() {
+                    *x *= factor;
+                }
+            }
         }
     }
 
@@ -357,20 +371,20 @@ impl Plan {
     fn lean<M: Micro>(&self, count: usize, p: &[f32], d: &mut [f32]) {
         let scale = self.scale;
         for r in 0..count {
-            let weights = |start: usize, width: usize| {
-                let at = start * count + r * width;
-                p.get(at..at + width).unwrap_or_default()
-            };
-            let mut mean = 0.0;
-            self.of_row(d, count, r, |start, d| {
-                mean += math::dot::<M>(weights(start, d.len()), d, 0.0);
-            });
-            self.of_row(d, count, r, |start, d| {
-                let p = weights(start, d.len());
-                for (d, p) in d.iter_mut().zip(p) {
+            let mut mean = M::Vector::splat(0.0);
+            for panel in 0..self.across.count {
+                let at = self.part(panel, count, r).1;
+                let (p, d) = (p.get(at.clone()), d.get(at));
+                mean = softmax::dot(p.unwrap_or_default(), d.unwrap_or_default(), mean);
+            }
+            let mean = vector::fold(mean, |a, b| a + b);
+            for panel in 0..self.across.count {
+                let at = self.part(panel, count, r).1;
+                let (p, d) = (p.get(at.clone()), d.get_mut(at));
+                for (d, p) in d.unwrap_or_default().iter_mut().zip(p.unwrap_or_default()) {
                     *d = scale * p * (*d - mean);
                 }
-            });
+            }
         }
     }
 

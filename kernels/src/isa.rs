@@ -10,6 +10,7 @@ use std::fmt;
 use crate::amx;
 use crate::bf16;
 use crate::cpu::{self, CpuError, CpuPath};
+use crate::vector::{self, Vector};
 
 /// A path that this CPU has: what every kernel asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -215,6 +216,8 @@ pub(crate) trait Micro {
 
     /// What a thread holds from its first tile to its last.
     type Unit: Default;
+    /// A vector of the path, for what the compiler does not vectorise by itself.
+    type Vector: Vector;
 
     /// a · b + c, in one rounding where the path can.
     fn fma(a: f32, b: f32, c: f32) -> f32;
@@ -331,6 +334,7 @@ impl Micro for Portable {
     const EVEN: bool = false;
 
     type Unit = ();
+    type Vector = vector::Four;
 
     #[inline(always)]
     fn fma(a: f32, b: f32, c: f32) -> f32 {
@@ -378,6 +382,7 @@ pub(crate) mod x86 {
     use super::{Micro, Task, Tile};
     use crate::amx::{Real, Tiles};
     use crate::bf16;
+    use crate::vector;
 
     pub struct Avx2;
     pub struct Avx512;
@@ -508,6 +513,7 @@ pub(crate) mod x86 {
                 const EVEN: bool = false;
 
                 type Unit = ();
+                type Vector = vector::x86::$name;
 
                 #[inline(always)]
                 fn fma(a: f32, b: f32, c: f32) -> f32 {

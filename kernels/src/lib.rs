@@ -32,6 +32,7 @@ mod pages;
 mod parts;
 mod product;
 mod slices;
+mod softmax;
 mod vector;
 mod winograd;
 

@@ -39,22 +39,6 @@ pub(crate) fn exp<M: Micro>(x: f32) -> f32 {
     p * f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23))
 }
 
-/// 2ˣ for x ≤ 0 to 1e-4 of it, at least 2⁻¹²⁷: for numbers that are rounded to bf16 next.
-#[inline(always)]
-pub(crate) fn exp2_coarse<M: Micro>(x: f32) -> f32 {
-    // As in [`exp`].
-    const ROUND: f32 = 12_582_912.0;
-    // A comparison that a NaN passes through.
-    let x = if x < -126.0 { -126.0 } else { x };
-    let shifted = x + ROUND;
-    let r = x - (shifted - ROUND);
-    let mut p = 5.508_868e-2_f32;
-    p = M::fma(p, r, 2.426_040_5e-1);
-    p = M::fma(p, r, 6.932_763e-1);
-    p = M::fma(p, r, 0.999_928_94);
-    f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23))
-}
-
 #[inline(always)]
 fn sigmoid<M: Micro>(x: f32) -> f32 {
     1.0 / (1.0 + exp::<M>(-x))
@@ -132,9 +116,7 @@ pub(crate) fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0.0_f32; LANES];
     let (whole, rest) = x.as_chunks::<LANES>();
     for x in whole {
-        for (lane, x) in lanes.iter_mut().zip(x) {
-            *lane += f(*x);
-        }
+        lanes = std::array::from_fn(|i| lanes[i] + f(x[i]));
     }
     for (lane, x) in lanes.iter_mut().zip(rest) {
         *lane += f(*x);
@@ -144,7 +126,7 @@ pub(crate) fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
 
 /// All lanes as one number, halves first: the shortest chain.
 #[inline(always)]
-fn fold(lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
+pub(crate) fn fold(lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
     let eight: [f32; 8] = std::array::from_fn(|i| f(lanes[i], lanes[i + 8]));
     let four: [f32; 4] = std::array::from_fn(|i| f(eight[i], eight[i + 4]));
     f(f(four[0], four[2]), f(four[1], four[3]))
@@ -173,9 +155,7 @@ pub(crate) fn max(x: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let (whole, rest) = x.as_chunks::<LANES>();
     for x in whole {
-        for (lane, x) in lanes.iter_mut().zip(x) {
-            *lane = larger(*lane, *x);
-        }
+        lanes = std::array::from_fn(|i| larger(lanes[i], x[i]));
     }
     for (lane, x) in lanes.iter_mut().zip(rest) {
         *lane = larger(*lane, *x);

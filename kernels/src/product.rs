@@ -15,6 +15,7 @@ use crate::isa::{self, Micro, Precision, Task, Tile};
 use crate::math::{self, Act};
 use crate::memory::with_scratch;
 use crate::pack::Weights;
+use crate::vector::Vector;
 
 /// What is added to a product besides its bias.
 #[derive(Clone, Copy, Debug, Default)]
@@ -307,6 +308,19 @@ impl<R: Rows> Piece<'_, R> {
                 let at = self.output.at.add(row * self.output.width + column);
                 std::slice::from_raw_parts_mut(at, kept)
             };
+            let plus = match self.finish.plus {
+                Plus::Nothing => None,
+                Plus::PerSample(rows) => Some((rows, row / self.per_sample.max(1))),
+                Plus::Residual(rows) => Some((rows, row)),
+            };
+            let plus = plus.map(|(rows, row)| {
+                let at = row * self.output.width + column;
+                rows.get(at..at + kept).unwrap_or_default()
+            });
+            if !w.gated && self.finish.act == Act::Identity {
+                add_up::<M::Vector>(sums, bias, plus, out);
+                continue;
+            }
             for (sum, b) in sums.iter_mut().zip(bias) {
                 *sum += b;
             }
@@ -317,17 +331,8 @@ impl<R: Rows> Piece<'_, R> {
                     *value *= *gate;
                 }
             }
-            let plus = match self.finish.plus {
-                Plus::Nothing => None,
-                Plus::PerSample(rows) => Some((rows, row / self.per_sample.max(1))),
-                Plus::Residual(rows) => Some((rows, row)),
-            };
-            if let Some((rows, row)) = plus {
-                let at = row * self.output.width + column;
-                let plus = rows.get(at..at + kept).unwrap_or_default();
-                for (sum, plus) in sums.iter_mut().zip(plus) {
-                    *sum += plus;
-                }
+            for (sum, plus) in sums.iter_mut().zip(plus.unwrap_or_default()) {
+                *sum += plus;
             }
             if self.finish.act != Act::Identity {
                 math::apply::<M>(self.finish.act, sums);
@@ -336,6 +341,29 @@ impl<R: Rows> Piece<'_, R> {
                 *out = *sum;
             }
         }
+    }
+}
+
+/// `sums` + `bias` + `plus` into `out`, as far as it goes.
+#[inline(always)]
+fn add_up<V: Vector>(sums: &[f32], bias: &[f32], plus: Option<&[f32]>, out: &mut [f32]) {
+    let shortest = |n: usize, x: &[f32]| n.min(x.len());
+    let parts = [Some(sums), Some(bias), plus];
+    let count = parts.into_iter().flatten().fold(out.len(), shortest);
+    let whole = count / V::LANES * V::LANES;
+    for at in (0..whole).step_by(V::LANES) {
+        // SAFETY: all have `count` numbers at least.
+        unsafe {
+            let load = |x: &[f32]| V::load(x.as_ptr().add(at));
+            let sum = load(sums).add(load(bias));
+            let sum = plus.map_or(sum, |plus| sum.add(load(plus)));
+            sum.store(out.as_mut_ptr().add(at));
+        }
+    }
+    for (i, out) in out.iter_mut().enumerate().take(count).skip(whole) {
+        let number = |x: &[f32]| x.get(i).copied().unwrap_or_default();
+        let sum = number(sums) + number(bias);
+        *out = plus.map_or(sum, |plus| sum + number(plus));
     }
 }
 

@@ -5,6 +5,10 @@
 
 use crate::isa::Cpu;
 
+/// What [`Vector::power`] finds its power in, added: 1.5 · 2²³ rounds a number to an integer, which is
+/// then in the low bits.
+pub(crate) const ROUND: f32 = 12_582_912.0;
+
 /// Work that is compiled once for each kind of vector. `run` must be `#[inline(always)]`, and so must
 /// what it calls on its hot way, or it is compiled for the plainest CPU.
 pub(crate) trait Wide {
@@ -12,8 +16,10 @@ pub(crate) trait Wide {
     fn run<V: Vector>(self) -> Self::Out;
 }
 
-/// Some f32 numbers. A kind of vector is named only by [`Cpu::wide`], where the CPU has it, which is
-/// what makes its safe functions safe.
+/// Some f32 numbers. A kind of vector is named only by [`Cpu::wide`] and by paths ([`Micro`]), where the
+/// CPU has it, which is what makes its safe functions safe.
+///
+/// [`Micro`]: crate::isa::Micro
 pub(crate) trait Vector: Copy {
     /// How many.
     const LANES: usize;
@@ -38,6 +44,10 @@ pub(crate) trait Vector: Copy {
     fn mul(self, other: Self) -> Self;
     /// self · b + c, in one rounding where the path can.
     fn fma(self, b: Self, c: Self) -> Self;
+    /// Where self is larger, self, else `other`: that one too where either is not a number.
+    fn max(self, other: Self) -> Self;
+    /// self · 2ⁿ, where `shifted` is n + [`ROUND`]; self, not 0, and the result are normal numbers.
+    fn power(self, shifted: Self) -> Self;
 }
 
 /// Most numbers in a vector.
@@ -56,6 +66,19 @@ pub(crate) unsafe fn load_part<V: Vector>(at: *const f32, count: usize) -> V {
         std::ptr::copy_nonoverlapping(at, part.as_mut_ptr(), count);
         V::load(part.as_ptr())
     }
+}
+
+/// All numbers of `x` as one.
+#[inline(always)]
+pub(crate) fn fold<V: Vector>(x: V, f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut numbers = [0.0_f32; MOST_LANES];
+    // SAFETY: the array is as long as any vector.
+    unsafe { x.store(numbers.as_mut_ptr()) };
+    let mut all = numbers[0];
+    for x in &numbers[1..V::LANES] {
+        all = f(all, *x);
+    }
+    all
 }
 
 impl Cpu {
@@ -86,7 +109,7 @@ impl Cpu {
 
 /// Any CPU: what the compiler makes of an array.
 #[derive(Clone, Copy)]
-struct Four([f32; 4]);
+pub(crate) struct Four([f32; 4]);
 
 impl Vector for Four {
     const LANES: usize = 4;
@@ -139,10 +162,26 @@ impl Vector for Four {
             Portable::fma(self.0[i], b.0[i], c.0[i])
         }))
     }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        Four(std::array::from_fn(|i| {
+            let (a, b) = (self.0[i], other.0[i]);
+            if a > b { a } else { b }
+        }))
+    }
+
+    #[inline(always)]
+    fn power(self, shifted: Self) -> Self {
+        Four(std::array::from_fn(|i| {
+            let n = shifted.0[i].to_bits() << 23;
+            f32::from_bits(self.0[i].to_bits().wrapping_add(n))
+        }))
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
+pub(crate) mod x86 {
     use std::arch::x86_64::*;
 
     use super::{Vector, Wide};
@@ -182,7 +221,7 @@ mod x86 {
 
     macro_rules! vector {
         ($name:ident, $inner:ty, $lanes:literal, $load:ident, $store:ident, $set:ident, $add:ident,
-         $sub:ident, $mul:ident, $fma:ident, $round:expr) => {
+         $sub:ident, $mul:ident, $fma:ident, $max:ident, $power:ident, $round:expr) => {
             #[derive(Clone, Copy)]
             pub struct $name($inner);
 
@@ -236,6 +275,18 @@ mod x86 {
                     // SAFETY: as above.
                     $name(unsafe { $fma(self.0, b.0, c.0) })
                 }
+
+                #[inline(always)]
+                fn max(self, other: Self) -> Self {
+                    // SAFETY: as above.
+                    $name(unsafe { $max(self.0, other.0) })
+                }
+
+                #[inline(always)]
+                fn power(self, shifted: Self) -> Self {
+                    // SAFETY: as above.
+                    $name(unsafe { $power(self.0, shifted.0) })
+                }
             }
         };
     }
@@ -249,6 +300,18 @@ mod x86 {
         }
     }
 
+    #[target_feature(enable = "avx2")]
+    fn power256(x: __m256, shifted: __m256) -> __m256 {
+        let n = _mm256_slli_epi32::<23>(_mm256_castps_si256(shifted));
+        _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), n))
+    }
+
+    #[target_feature(enable = "avx512f")]
+    fn power512(x: __m512, shifted: __m512) -> __m512 {
+        let n = _mm512_slli_epi32::<23>(_mm512_castps_si512(shifted));
+        _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), n))
+    }
+
     vector!(
         Avx2,
         __m256,
@@ -260,6 +323,8 @@ mod x86 {
         _mm256_sub_ps,
         _mm256_mul_ps,
         _mm256_fmadd_ps,
+        _mm256_max_ps,
+        power256,
         round_plainly::<Avx2, 8>
     );
     vector!(
@@ -273,6 +338,8 @@ mod x86 {
         _mm512_sub_ps,
         _mm512_mul_ps,
         _mm512_fmadd_ps,
+        _mm512_max_ps,
+        power512,
         round_plainly::<Avx512, 16>
     );
     vector!(
@@ -286,6 +353,8 @@ mod x86 {
         _mm512_sub_ps,
         _mm512_mul_ps,
         _mm512_fmadd_ps,
+        _mm512_max_ps,
+        power512,
         round_bf16
     );
 }

@@ -8,6 +8,7 @@
 use super::instructions::{Config, Instructions};
 use super::{GROUP, LINE};
 use crate::isa::{Micro, Portable};
+use crate::vector::Four;
 
 /// Registers of 16 rows of 16 words.
 #[derive(Default)]
@@ -100,6 +101,8 @@ impl Emulated {
 }
 
 impl Instructions for Emulated {
+    type Vector = Four;
+
     #[inline(always)]
     fn fma(a: f32, b: f32, c: f32) -> f32 {
         Portable::fma(a, b, c)

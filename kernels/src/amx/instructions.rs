@@ -3,9 +3,14 @@
 //! For: what `super::block` is written over, and the real ones by inline assembly, whose names stable
 //! Rust has no intrinsics for. Not for: leave to use them (`permission`).
 
+use crate::vector::Vector;
+
 /// The instructions that a product takes. A register holds at most 16 rows of 64 bytes; its shape is
 /// set by a [`Config`].
 pub(crate) trait Instructions: Default {
+    /// The vectors beside the tiles.
+    type Vector: Vector;
+
     /// a · b + c of the vectors beside the tiles.
     fn fma(a: f32, b: f32, c: f32) -> f32;
 
@@ -108,6 +113,8 @@ macro_rules! tile_asm {
 
 #[cfg(target_arch = "x86_64")]
 impl Instructions for Real {
+    type Vector = crate::vector::x86::Bf16;
+
     #[inline(always)]
     fn fma(a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)

@@ -85,6 +85,7 @@ impl<I: Instructions> Micro for Tiles<I> {
     const EVEN: bool = true;
 
     type Unit = Unit<I>;
+    type Vector = I::Vector;
 
     #[inline(always)]
     fn fma(a: f32, b: f32, c: f32) -> f32 {

@@ -1,0 +1,274 @@
+//! Scores to weights, a row at a time.
+//!
+//! For: attention, which takes keys in blocks and so knows a row's sum only at the end. Not for: the
+//! softmax of whole rows (`slices`), or elementary functions of plain loops (`math`).
+
+use crate::isa::Micro;
+use crate::math::{LANES, fold};
+use crate::vector::{self, ROUND, Vector};
+
+/// How good an exponential has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Power {
+    /// eˣ to 2 units in the last place (Cephes' polynomial).
+    Exact,
+    /// 2ˣ to 1e-4 of it: for weights that are rounded to bf16.
+    Coarse,
+}
+
+impl Power {
+    /// What a score is multiplied with besides its scale.
+    pub fn base(self) -> f32 {
+        match self {
+            Power::Exact => 1.0,
+            Power::Coarse => std::f32::consts::LOG2_E,
+        }
+    }
+
+    /// The power of `x` ≤ 0; at the far end the smallest normal number or so, never 0.
+    #[inline(always)]
+    fn of<V: Vector>(self, x: V) -> V {
+        match self {
+            Power::Exact => exp(x),
+            Power::Coarse => exp2(x),
+        }
+    }
+
+    /// [`Power::of`] one number.
+    #[inline(always)]
+    pub fn of_one<M: Micro>(self, x: f32) -> f32 {
+        vector::fold(self.of(M::Vector::splat(x)), |first, _| first)
+    }
+}
+
+#[inline(always)]
+fn polynomial<V: Vector, const N: usize>(r: V, factors: [f32; N]) -> V {
+    let factors = factors.map(V::splat);
+    let sum = factors.into_iter().reduce(|sum, factor| sum.fma(r, factor));
+    sum.unwrap_or(r)
+}
+
+#[inline(always)]
+fn exp<V: Vector>(x: V) -> V {
+    let x = V::splat(-87.3).max(x);
+    let shifted = x.fma(V::splat(std::f32::consts::LOG2_E), V::splat(ROUND));
+    let n = shifted.sub(V::splat(ROUND));
+    let r = n.fma(V::splat(-0.693_359_4), x);
+    let r = n.fma(V::splat(2.121_944_4e-4), r);
+    let p = polynomial(
+        r,
+        [
+            1.987_569_1e-4,
+            1.398_199_9e-3,
+            8.333_452e-3,
+            4.166_579_6e-2,
+            1.666_666_5e-1,
+            0.5,
+        ],
+    );
+    p.mul(r).fma(r, r).add(V::splat(1.0)).power(shifted)
+}
+
+#[inline(always)]
+fn exp2<V: Vector>(x: V) -> V {
+    let x = V::splat(-126.0).max(x);
+    let shifted = x.add(V::splat(ROUND));
+    let r = x.sub(shifted.sub(V::splat(ROUND)));
+    let p = [5.508_868e-2, 2.426_040_5e-1, 6.932_763e-1, 0.999_928_94];
+    polynomial(r, p).power(shifted)
+}
+
+/// Calls `f` with every vector of `x`, whole lines of [`LANES`] numbers, and where it begins; the sum of
+/// what comes back, kept in as many lanes on every path.
+#[inline(always)]
+fn sum<V: Vector>(x: &[f32], mut f: impl FnMut(usize, V) -> V) -> f32 {
+    let mut sums = [V::splat(0.0); LANES / 4];
+    let vectors = LANES / V::LANES;
+    for (line, x) in x.as_chunks::<LANES>().0.iter().enumerate() {
+        for (i, sum) in sums.iter_mut().enumerate().take(vectors) {
+            let at = i * V::LANES;
+            // SAFETY: vectors share a line out evenly.
+            let x = unsafe { V::load(x.as_ptr().add(at)) };
+            *sum = sum.add(f(line * LANES + at, x));
+        }
+    }
+    let mut lanes = [0.0; LANES];
+    for (i, sum) in sums.iter().enumerate().take(vectors) {
+        // SAFETY: as above.
+        unsafe { sum.store(lanes.as_mut_ptr().add(i * V::LANES)) };
+    }
+    fold(lanes, |a, b| a + b)
+}
+
+/// The power of scale · x − top ≤ 0 in the place of every x of `row`, whole lines of [`LANES`] numbers;
+/// their sum.
+#[inline(always)]
+pub(crate) fn weigh<M: Micro>(power: Power, scale: f32, top: f32, row: &mut [f32]) -> f32 {
+    let (scale, top) = (M::Vector::splat(scale), M::Vector::splat(-top));
+    let to = row.as_mut_ptr();
+    // SAFETY: lines of the same row, whose length is that of the loop below.
+    let row = unsafe { std::slice::from_raw_parts(to.cast_const(), row.len()) };
+    sum(row, |at, x: M::Vector| {
+        let y = power.of(x.fma(scale, top));
+        // SAFETY: inside the row, and read before.
+        unsafe { y.store(to.add(at)) };
+        y
+    })
+}
+
+/// [`weigh`] for a row in parts of whole vectors: `total` and the sum, number by number of a vector.
+#[inline(always)]
+pub(crate) fn weigh_more<V: Vector>(
+    power: Power,
+    scale: f32,
+    top: f32,
+    part: &mut [f32],
+    total: V,
+) -> V {
+    let (scale, top) = (V::splat(scale), V::splat(-top));
+    let mut total = total;
+    for x in part.chunks_exact_mut(V::LANES) {
+        // SAFETY: a vector's numbers.
+        unsafe {
+            let y = power.of(V::load(x.as_ptr()).fma(scale, top));
+            y.store(x.as_mut_ptr());
+            total = total.add(y);
+        }
+    }
+    total
+}
+
+/// The largest of `part`, whole vectors, and `top`, number by number of a vector.
+#[inline(always)]
+pub(crate) fn highest<V: Vector>(part: &[f32], top: V) -> V {
+    let mut top = top;
+    for x in part.chunks_exact(V::LANES) {
+        // SAFETY: a vector's numbers.
+        top = unsafe { V::load(x.as_ptr()) }.max(top);
+    }
+    top
+}
+
+/// `sum` and the products of `a` and `b`, whole vectors, number by number of a vector.
+#[inline(always)]
+pub(crate) fn dot<V: Vector>(a: &[f32], b: &[f32], sum: V) -> V {
+    let mut sum = sum;
+    for (a, b) in a.chunks_exact(V::LANES).zip(b.chunks_exact(V::LANES)) {
+        // SAFETY: a vector's numbers each.
+        sum = unsafe { V::load(a.as_ptr()).fma(V::load(b.as_ptr()), sum) };
+    }
+    sum
+}
+
+/// As [`weigh`], rounded to bf16 into `to`, two to a place, zeros after them; the sum is of what was not
+/// rounded.
+#[inline(always)]
+pub(crate) fn weigh_rounded<M: Micro>(
+    power: Power,
+    scale: f32,
+    top: f32,
+    row: &[f32],
+    to: &mut [f32],
+) -> f32 {
+    let (scale, top) = (M::Vector::splat(scale), M::Vector::splat(-top));
+    let room = 2 * to.len();
+    debug_assert!(row.len() <= room);
+    let row = row.get(..room).unwrap_or(row);
+    let (places, padding) = to.split_at_mut(row.len() / 2);
+    padding.fill(0.0);
+    let to = places.as_mut_ptr().cast::<u16>();
+    sum(row, |at, x: M::Vector| {
+        let y = power.of(x.fma(scale, top));
+        // SAFETY: there are as many places as pairs of numbers in the row.
+        unsafe { y.store_bf16(to.add(at)) };
+        y
+    })
+}
+
+/// Makes zeros of the bf16 numbers in `places` from `from` on.
+#[inline(always)]
+pub(crate) fn hide(places: &mut [f32], from: usize) {
+    let mut rest = places.iter_mut().skip(from / 2);
+    if from % 2 == 1
+        && let Some(half) = rest.next()
+    {
+        *half = f32::from_bits(half.to_bits() & 0xFFFF);
+    }
+    rest.for_each(|x| *x = 0.0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::{Precision, Task};
+    use crate::pack::to_bf16;
+    use crate::{Cpu, CpuPath};
+
+    const TOP: f32 = 1.5;
+    const SCALE: f32 = 0.25;
+
+    /// A row's weights, and its sum, with rounding and without.
+    struct Both<'a>(&'a [f32]);
+
+    impl Task for Both<'_> {
+        type Out = (Vec<f32>, f32, Vec<f32>, f32);
+        #[inline(always)]
+        fn run<M: Micro>(self) -> Self::Out {
+            let mut exact = self.0.to_vec();
+            let sum = weigh::<M>(Power::Exact, SCALE, TOP, &mut exact);
+            let mut rounded = vec![f32::NAN; self.0.len() / 2 + 3];
+            let (scale, top) = (SCALE * Power::Coarse.base(), TOP * Power::Coarse.base());
+            let coarse = weigh_rounded::<M>(Power::Coarse, scale, top, self.0, &mut rounded);
+            (exact, sum, rounded, coarse)
+        }
+    }
+
+    #[test]
+    fn rows_become_weights_on_every_path() {
+        let x: Vec<f32> = (0..48).map(|i| 6.0 - 1.37 * i as f32).collect();
+        let want: Vec<f64> = (x.iter())
+            .map(|x| f64::from(SCALE * x - TOP).exp())
+            .collect();
+        let total: f64 = want.iter().sum();
+        let cpus = CpuPath::ALL.into_iter().filter_map(|p| Cpu::new(p).ok());
+        for cpu in cpus.chain([Cpu::emulated_amx()]) {
+            let (exact, sum, rounded, coarse) = cpu.run_at(Precision::Bf16, Both(&x));
+            assert!((f64::from(sum) - total).abs() < 1e-6 * total, "{cpu}");
+            assert!((f64::from(coarse) - total).abs() < 2e-4 * total, "{cpu}");
+            for (i, (y, want)) in exact.iter().zip(&want).enumerate() {
+                let bits = rounded[i / 2].to_bits() >> (16 * (i % 2)) << 16;
+                let short = f64::from(f32::from_bits(bits));
+                assert!((f64::from(*y) - want).abs() < 1e-6 * want, "{cpu}: {i}");
+                assert!((short - want).abs() < 5e-3 * want, "{cpu}: {i}");
+            }
+            assert_eq!(rounded[24..], [0.0; 3], "{cpu}");
+        }
+    }
+
+    #[test]
+    fn far_scores_weigh_next_to_nothing_and_no_number_stays_none() {
+        let mut x = [f32::MIN; LANES];
+        x[3] = f32::NAN;
+        for cpu in CpuPath::ALL.into_iter().filter_map(|p| Cpu::new(p).ok()) {
+            let (exact, sum, _, coarse) = cpu.run_at(Precision::Bf16, Both(&x));
+            assert!(
+                sum.is_nan() && coarse.is_nan() && exact[3].is_nan(),
+                "{cpu}"
+            );
+            assert!((0.0..1e-37).contains(&exact[0]), "{cpu}: {}", exact[0]);
+        }
+    }
+
+    #[test]
+    fn hidden_weights_are_zeros() {
+        let both = u32::from(to_bf16(1.0)) | u32::from(to_bf16(2.0)) << 16;
+        for from in 0..=6 {
+            let mut places = [f32::from_bits(both); 3];
+            hide(&mut places, from);
+            for i in 0..6 {
+                let kept = places[i / 2].to_bits() >> (16 * (i % 2)) & 0xFFFF != 0;
+                assert_eq!(kept, i < from, "{from}: {i}");
+            }
+        }
+    }
+}
