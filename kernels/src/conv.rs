@@ -191,12 +191,12 @@ impl Conv {
         Self::over(weights, self.inputs, self.window, self.tiling)
     }
 
-    /// The weight, as rounded, of input `i` at place `tap` of the kernel for output `o`.
+    /// The weight, as rounded, of input `i` at place `tap` of the kernel for output `o`, of a
+    /// convolution that is not tiled.
     pub(crate) fn number(&self, o: usize, tap: usize, i: usize) -> f32 {
-        match (self.tiling, self.gathers) {
-            (Tiling::Direct, true) => self.weights.number(o, 0, tap * self.inputs + i),
-            (Tiling::Direct, false) => self.weights.number(o, tap, i),
-            (tiling, _) => tiling.number(&self.weights, o, tap, i),
+        match self.gathers {
+            true => self.weights.number(o, 0, tap * self.inputs + i),
+            false => self.weights.number(o, tap, i),
         }
     }
 

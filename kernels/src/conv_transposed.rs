@@ -63,8 +63,9 @@ impl Conv {
     fn turned(&self, window: Window) -> Result<Conv> {
         let (inputs, outputs) = self.channels();
         let tiling = self.tiling;
-        if tiling == Tiling::Direct && !self.gathers && !Conv::gathers(outputs, window) {
-            return Conv::over(self.weights.exchanged()?, outputs, window, tiling);
+        let gathers = self.gathers || Conv::gathers(outputs, window);
+        if tiling != Tiling::Direct || !gathers {
+            return Conv::over(self.weights.exchanged(tiling)?, outputs, window, tiling);
         }
         let last = window.size * window.size - 1;
         let number = |i: usize, tap: usize, o: usize| self.number(o, last - tap, i);

@@ -10,19 +10,37 @@ use crate::error::Result;
 use crate::isa::Precision;
 use crate::memory::Buffer;
 use crate::pack::Weights;
+use crate::winograd::Tiling;
 
 impl Weights {
-    /// The same numbers with inputs and outputs exchanged and the groups in reverse order, without bias.
-    /// A gated layer must be [`Weights::opened`] first.
-    pub(crate) fn exchanged(&self) -> Result<Weights> {
+    /// The weights of the kernel turned by 180°, with inputs and outputs exchanged and without bias, all
+    /// packed for `tiling`; of a linear layer its transpose. A gated layer must be [`Weights::opened`]
+    /// first.
+    pub(crate) fn exchanged(&self, tiling: Tiling) -> Result<Weights> {
         let to = Self::laid_out(self.cpu, self.taps, self.outputs, self.inputs, false);
         let group = to.column() / to.taps;
         Self::exchange(to, |p, width, panel| {
             let groups = panel.chunks_exact_mut((group * width).max(1));
-            for (group, tap) in groups.zip((0..self.taps).rev()) {
+            for (tap, group) in groups.enumerate() {
+                let (factor, tap) = tiling.turned(self.taps, tap);
                 self.exchange_group(tap, p * self.panels.wide, group, width);
+                if factor != 1.0 {
+                    self.scale(factor, group);
+                }
             }
         })
+    }
+
+    /// Multiplies packed numbers with a power of two, which is exact.
+    fn scale(&self, factor: f32, packed: &mut [f32]) {
+        match self.precision {
+            Precision::F32 => packed.iter_mut().for_each(|x| *x *= factor),
+            Precision::Bf16 => packed.iter_mut().for_each(|x| {
+                let low = f32::from_bits(x.to_bits() << 16) * factor;
+                let high = f32::from_bits(x.to_bits() & 0xFFFF_0000) * factor;
+                *x = f32::from_bits(low.to_bits() >> 16 | (high.to_bits() & 0xFFFF_0000));
+            }),
+        }
     }
 
     /// A linear layer from these outputs to the inputs of all groups, one group after the other. `None`

@@ -13,6 +13,7 @@ use crate::error::{Result, mismatch};
 use crate::isa::{Cpu, Geometry, Precision};
 use crate::memory::Buffer;
 use crate::packed::Packed;
+use crate::winograd::Tiling;
 
 /// A matrix of frozen weights, packed for one path.
 #[derive(Debug)]
@@ -277,7 +278,7 @@ impl Weights {
         if self.taps != 1 || self.gated {
             return Err(mismatch("transposed", "a convolution or a gated layer"));
         }
-        self.exchanged()
+        self.exchanged(Tiling::Direct)
     }
 
     fn share(&self) -> Weights {

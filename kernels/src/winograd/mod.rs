@@ -160,10 +160,13 @@ impl Tiling {
         Weights::pack(cpu, &plain, bias)
     }
 
-    /// The weight, about, of input `i` at place `tap` of the kernel for output `o` that `w` was packed
-    /// from.
-    pub(crate) fn number(self, w: &Weights, o: usize, tap: usize, i: usize) -> f32 {
-        transform::weight(self, (tap / 3, tap % 3), |k| w.number(o, k, i))
+    /// Of the weights of a kernel turned by 180°, the group `tap` of `taps`: so much times that group of
+    /// the kernel's.
+    pub(crate) fn turned(self, taps: usize, tap: usize) -> (f32, usize) {
+        match self {
+            Tiling::Direct => (1.0, taps - 1 - tap),
+            _ => transform::turned(self, tap),
+        }
     }
 }
 

@@ -18,8 +18,9 @@ pub(super) trait Side {
     /// [`Side::IN`] rows: of three weights, the factor of every product.
     const WEIGHTS: [[f32; 3]; MOST_IN];
 
-    /// Of the factors, the three weights again.
-    const BACK: [[f32; MOST_IN]; 3];
+    /// What is the factor of each product when the three weights come in reverse order: so much times
+    /// that factor of the weights as they are. The points are each other's inverses, so this is all.
+    const TURNED: [(f32, usize); MOST_IN];
 
     /// The first [`Side::IN`] numbers, transformed; the others mean nothing.
     fn input<V: Vector>(x: [V; MOST_IN]) -> [V; MOST_IN];
@@ -44,11 +45,8 @@ impl Side for Two {
         [0.0; 3],
     ];
 
-    const BACK: [[f32; MOST_IN]; 3] = [
-        [1.0, 0.0, 0.0, 0.0, 0.0, 0.0],
-        [0.0, 1.0, -1.0, 0.0, 0.0, 0.0],
-        [0.0, 0.0, 0.0, 1.0, 0.0, 0.0],
-    ];
+    const TURNED: [(f32, usize); MOST_IN] =
+        [(1.0, 3), (1.0, 1), (1.0, 2), (1.0, 0), (0.0, 4), (0.0, 5)];
 
     #[inline(always)]
     fn input<V: Vector>(x: [V; MOST_IN]) -> [V; MOST_IN] {
@@ -90,10 +88,13 @@ impl Side for Four {
         [0.0, 0.0, 1.0],
     ];
 
-    const BACK: [[f32; MOST_IN]; 3] = [
-        [1.0, 0.0, 0.0, 0.0, 0.0, 0.0],
-        [0.0, -1.5 * P, 1.5 * P, 0.0, 0.0, 0.0],
-        [0.0, 0.0, 0.0, 0.0, 0.0, 1.0],
+    const TURNED: [(f32, usize); MOST_IN] = [
+        (1.0, 5),
+        (-2.0, 3),
+        (-2.0, 4),
+        (-0.5, 1),
+        (-0.5, 2),
+        (1.0, 0),
     ];
 
     #[inline(always)]

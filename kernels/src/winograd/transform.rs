@@ -325,21 +325,17 @@ pub(super) fn factors(tiling: Tiling, weights: &[[f32; 3]; 3], put: impl FnMut(u
     }
 }
 
-/// The weight at row and column `at` of the kernel, from the factors that `get` gives.
-pub(super) fn weight(tiling: Tiling, at: (usize, usize), get: impl Fn(usize) -> f32) -> f32 {
-    fn go<Y: Side, X: Side>((row, column): (usize, usize), get: impl Fn(usize) -> f32) -> f32 {
-        let mut sum = 0.0;
-        for (y, a) in Y::BACK[row].iter().enumerate().filter(|(_, a)| **a != 0.0) {
-            for (x, b) in (X::BACK[column].iter().enumerate()).filter(|(_, b)| **b != 0.0) {
-                sum += a * b * get(y * X::IN + x);
-            }
-        }
-        sum
+/// Of a kernel turned by 180°, the factor of product `k`: so much times that factor of the kernel.
+pub(super) fn turned(tiling: Tiling, k: usize) -> (f32, usize) {
+    fn go<Y: Side, X: Side>(k: usize) -> (f32, usize) {
+        let (a, y) = Y::TURNED[k / X::IN];
+        let (b, x) = X::TURNED[k % X::IN];
+        (a * b, y * X::IN + x)
     }
     match tiling {
-        Tiling::FourByFour => go::<Four, Four>(at, get),
-        Tiling::FourByTwo => go::<Four, Two>(at, get),
-        Tiling::TwoByTwo => go::<Two, Two>(at, get),
-        Tiling::Direct => get(3 * at.0 + at.1),
+        Tiling::FourByFour => go::<Four, Four>(k),
+        Tiling::FourByTwo => go::<Four, Two>(k),
+        Tiling::TwoByTwo => go::<Two, Two>(k),
+        Tiling::Direct => (1.0, k),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A layer's weights are transposed when a gradient first asks for them: the eval path does not pay for
 //! it. A small layer's transpose is kept; a large one's is made again at each use, for a second copy of
-//! all weights costs more than the tenth of a second that all transposing takes. On `avx512bf16` these
+//! all weights costs more than all the transposing takes. On `avx512bf16` these
 //! products round their operands too.
 
 use std::ops::Deref;
