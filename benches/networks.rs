@@ -1,12 +1,18 @@
 //! Seconds of each network of a model, ours beside candle's, in one run:
-//! `cargo bench --bench networks -- [FOLDER] [--sd15] [--gradients] [--json FILE]`.
+//! `cargo bench --bench networks -- [FOLDER] [--sd15] [--gradients] [--shares] [--error] [--alone]
+//! [--json FILE]`.
 //!
 //! Medians on this machine, the backends by turns, at the model's own size. FOLDER is a model in
 //! diffusers layout, the embedded one by default; `--sd15` takes a U-Net of Stable Diffusion 1.5's
 //! shape with random weights instead (8 GB of memory). `--gradients` times the U-Net's readings instead,
-//! beside its plain values, and says how much memory each takes over the weights at its peak. `--start FOLDER` takes the seconds from nothing loaded to the first
-//! prediction instead, from the model's files and from packed weights. FILE gets a row for each measure.
+//! beside its plain values, and says how much memory each takes over the weights at its peak. `--start
+//! FOLDER` takes the seconds from nothing loaded to the first prediction instead, from the model's files
+//! and from packed weights; `--shares` says which operations our time goes to, `--error` how far that
+//! U-Net's prediction is from candle's. `--alone` leaves candle out. FILE gets a row for each measure.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "networks/timed.rs"]
+mod timed;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,6 +28,8 @@ use semblance::nn::tape::{Memory, Tape};
 use semblance::nn::{Ops, Shape};
 use semblance::weights::{ModelSource, Packs, Tensors};
 use semblance::{Latent, Result};
+
+use timed::Timed;
 
 type Measure = (String, Box<dyn FnMut()>);
 
@@ -112,7 +120,7 @@ impl Tensors for Random {
 }
 
 /// One prediction of a U-Net of Stable Diffusion 1.5's shape.
-fn sd15<O: Ops + 'static>(ops: O, side: usize) -> Vec<Measure> {
+fn predict<O: Ops + 'static>(ops: O, side: usize) -> impl FnMut() -> Vec<f32> {
     let run = Cancel::new();
     let config = UNetConfig::stable_diffusion_1();
     let net = UNet::new(&Builder::new(&ops, &Random, &run), config).unwrap();
@@ -121,8 +129,25 @@ fn sd15<O: Ops + 'static>(ops: O, side: usize) -> Vec<Measure> {
     let keys = net.text_keys(&ops, &text).unwrap();
     let x = Shape::map(1, side, side, 4);
     let x = ops.value(noise(x.len(), 4), x).unwrap();
-    let f = move || drop(net.forward(&ops, &x, &[500.0], &keys, &run).unwrap());
-    vec![(format!("SD 1.5 U-Net, batch 1, {side}×{side}"), Box::new(f))]
+    move || {
+        let y = net.forward(&ops, &x, &[500.0], &keys, &run).unwrap();
+        ops.numbers(&y.out).unwrap()
+    }
+}
+
+fn sd15<O: Ops + 'static>(ops: O, side: usize) -> Vec<Measure> {
+    let mut f = predict(ops, side);
+    let name = format!("SD 1.5 U-Net, batch 1, {side}×{side}");
+    vec![(name, Box::new(move || drop(f())))]
+}
+
+/// ‖ours − candle's‖ / ‖candle's‖.
+fn error(native: Native, side: usize) -> f64 {
+    let square = |x: f32| f64::from(x) * f64::from(x);
+    let ours = predict(native, side)();
+    let theirs = predict(Candle, side)();
+    let apart: f64 = (ours.iter().zip(&theirs)).map(|(a, b)| square(a - b)).sum();
+    (apart / theirs.iter().map(|b| square(*b)).sum::<f64>()).sqrt()
 }
 
 /// A U-Net, by itself or in its model.
@@ -227,7 +252,7 @@ fn peak(f: &mut dyn FnMut()) -> Option<f64> {
 }
 
 /// Medians of both, run by turns for about a second and at least three times.
-fn time(ours: &mut dyn FnMut(), peer: &mut dyn FnMut()) -> (f64, f64) {
+fn time(ours: &mut dyn FnMut(), mut peer: Option<&mut dyn FnMut()>) -> (f64, Option<f64>) {
     let once = |f: &mut dyn FnMut()| {
         let start = Instant::now();
         f();
@@ -235,17 +260,19 @@ fn time(ours: &mut dyn FnMut(), peer: &mut dyn FnMut()) -> (f64, f64) {
     };
     let mut times = (Vec::new(), Vec::new());
     ours();
-    peer();
+    if let Some(peer) = &mut peer {
+        peer();
+    }
     let start = Instant::now();
     while times.0.len() < 3 || (start.elapsed().as_secs_f64() < 1.0 && times.0.len() < 101) {
         times.0.push(once(ours));
-        times.1.push(once(peer));
+        times.1.extend(peer.as_mut().map(|peer| once(peer)));
     }
     let median = |mut times: Vec<f64>| {
         times.sort_by(f64::total_cmp);
         times.get(times.len() / 2).copied().unwrap_or_default()
     };
-    (median(times.0), median(times.1))
+    (median(times.0), peer.map(|_| median(times.1)))
 }
 
 /// Seconds from nothing loaded to the end of the first prediction: from the files alone, packing them for
@@ -304,6 +331,21 @@ fn starts(native: &Native, source: &ModelSource) -> serde_json::Value {
     rows.into()
 }
 
+/// Which operations the time of every measure goes to.
+fn shares(ops: &Timed, measures: Vec<Measure>) {
+    for (name, mut f) in measures {
+        f();
+        ops.reset();
+        let (start, mut runs) = (Instant::now(), 0);
+        while runs < 3 || start.elapsed().as_secs_f64() < 1.0 {
+            f();
+            runs += 1;
+        }
+        println!("{name}: calls, milliseconds, share");
+        ops.print(start.elapsed().as_secs_f64(), runs);
+    }
+}
+
 fn main() {
     // In a pool's thread, as the engine runs them: from outside every operation would wait for another.
     let pool = rayon::ThreadPoolBuilder::new().build().unwrap();
@@ -313,8 +355,9 @@ fn main() {
 fn run() {
     // cargo passes --bench.
     let mut args = std::env::args().skip(1).filter(|a| a != "--bench");
-    let (mut folder, mut json, mut large, mut gradients) = (None, None, None, false);
-    let mut start = false;
+    let (mut folder, mut json, mut large) = (None, None, None);
+    let (mut gradients, mut parts, mut errors, mut start) = (false, false, false, false);
+    let mut alone = false;
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--json" => json = args.next(),
@@ -322,6 +365,9 @@ fn run() {
             "--sd15-64" => large = Some(64),
             "--gradients" => gradients = true,
             "--start" => start = true,
+            "--shares" => parts = true,
+            "--error" => errors = true,
+            "--alone" => alone = true,
             _ => folder = Some(arg),
         }
     }
@@ -335,35 +381,58 @@ fn run() {
         }
         return;
     }
-    let peer = match gradients {
-        true => "plain values".to_owned(),
-        false => Candle.name(),
-    };
     let source = match folder {
         Some(folder) => ModelSource::Directory(folder.into()),
         None => ModelSource::Embedded(semblance_model_mini::FILES),
     };
+    if errors {
+        let error = error(native, large.unwrap_or(32));
+        return println!("{path}: relative error {error:.2e}");
+    }
+    if parts {
+        let timed = Timed::new(native);
+        println!("{path}");
+        return match large {
+            Some(side) => shares(&timed, sd15(timed.clone(), side)),
+            None => shares(&timed, measures(timed.clone(), &source)),
+        };
+    }
+    let peer = match gradients {
+        true => "plain values".to_owned(),
+        false => Candle.name(),
+    };
     let (ours, theirs) = match large {
         Some(side) if gradients => readings(native, None, side),
         None if gradients => readings(native, Some(&source), 0),
+        Some(side) if alone => (sd15(native, side), Vec::new()),
+        None if alone => (measures(native, &source), Vec::new()),
         Some(side) => (sd15(native, side), sd15(Candle, side)),
         None => (measures(native, &source), measures(Candle, &source)),
     };
     let weights = resident("VmRSS").unwrap_or_default();
-    println!("{:<48}{path:>18}{peer:>18}{:>8}", "milliseconds", "ratio");
+    match alone {
+        true => println!("{:<48}{path:>18}", "milliseconds"),
+        false => println!("{:<48}{path:>18}{peer:>18}{:>8}", "milliseconds", "ratio"),
+    }
     let mut rows = Vec::new();
-    for ((measure, mut ours), (_, mut theirs)) in ours.into_iter().zip(theirs) {
+    let theirs = theirs.into_iter().map(|(_, f)| Some(f));
+    let theirs = theirs.chain(std::iter::repeat_with(|| None));
+    for ((measure, mut ours), mut theirs) in ours.into_iter().zip(theirs) {
         let most = gradients.then(|| peak(&mut ours)).flatten();
         let over = most.map(|most| most - weights);
-        let (ours_s, peer_s) = time(&mut ours, &mut theirs);
-        let ratio = ours_s / peer_s;
-        let (a, b) = (1e3 * ours_s, 1e3 * peer_s);
+        let (ours_s, peer_s) = time(&mut ours, theirs.as_deref_mut().map(|f| f as _));
+        let ratio = peer_s.map(|peer_s| ours_s / peer_s);
+        let peers = peer_s
+            .zip(ratio)
+            .map_or_else(String::new, |(peer_s, ratio)| {
+                format!("{:>18.2}{ratio:>8.2}", 1e3 * peer_s)
+            });
         let memory = over.map_or_else(String::new, |x| format!("{x:>8.2} GiB over the weights"));
-        println!("{measure:<48}{a:>18.2}{b:>18.2}{ratio:>8.2}{memory}");
+        println!("{measure:<48}{:>18.2}{peers}{memory}", 1e3 * ours_s);
         rows.push(serde_json::json!({
             "measure": measure,
             "ours_s": ours_s,
-            "peer": peer,
+            "peer": peer_s.map(|_| &peer),
             "peer_s": peer_s,
             "ratio": ratio,
             "cpu_path": path,

@@ -1,10 +1,12 @@
-"""Seconds of each network beside torch's and OpenVINO's, in one run: benches/peers [--sd15 32|64] [--gradients | --start] [--json FILE].
+"""Seconds of each network beside torch's and OpenVINO's, in one run:
+benches/peers [--sd15 32|64|whole] [--gradients | --start] [--avx2] [--json FILE].
 
 Medians on this machine, at the models' own sizes: first Semblance's own (cargo bench --bench networks, f32 and bf16), then
 the peers' with the same shapes. `--sd15 SIDE` takes a U-Net of Stable Diffusion 1.5's shape with random weights on SIDE x
-SIDE latents. `--gradients` times forward and backward to latents and text instead, beside torch alone. `--start` times
-ours from nothing loaded to the first step, for a whole model of that shape with random weights (it takes 9 GB of disk for
-that long). benches/peers sets up what this needs outside the checkout. Not a test: it asserts nothing.
+SIDE latents, `--sd15 whole` all networks of such a model (for about ten minutes, with 20 GB of memory and 2 of disk).
+`--gradients` times forward and backward to latents and text instead, beside torch alone. `--start` times ours from nothing
+loaded to the first step, for a whole model of that shape (it takes 9 GB of disk for that long). `--avx2` holds everybody to
+AVX2, and so to f32. benches/peers sets up what this needs outside the checkout. Not a test: it asserts nothing.
 """
 import argparse
 import json
@@ -12,8 +14,13 @@ import os
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
+
+AVX2 = "--avx2" in sys.argv
+if AVX2:  # read when the peers are loaded
+    os.environ |= {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 
 import openvino as ov
 import torch
@@ -22,7 +29,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MINI = f"{REPO}/models/mini"
-TOKENS = 32
+BF16 = not AVX2 and "avx512_bf16" in open("/proc/cpuinfo").read()
 
 
 class Call(torch.nn.Module):
@@ -36,15 +43,16 @@ class Call(torch.nn.Module):
         return self.call(self.module, *x)
 
 
-def mini():
-    """{measure: (module, inputs)} of the embedded model, named as benches/networks.rs names them."""
-    unet = UNet2DConditionModel.from_pretrained(f"{MINI}/unet").float()
-    vae = AutoencoderKL.from_pretrained(f"{MINI}/vae").float()
-    text = CLIPTextModelWithProjection.from_pretrained(f"{MINI}/text_encoder").float()
+def networks(folder):
+    """{measure: (module, inputs)} of a model, named as benches/networks.rs names them."""
+    unet = UNet2DConditionModel.from_pretrained(f"{folder}/unet").float()
+    vae = AutoencoderKL.from_pretrained(f"{folder}/vae").float()
+    text = (CLIPTextModelWithProjection if folder == MINI else CLIPTextModel).from_pretrained(f"{folder}/text_encoder").float()
     predict = Call(unet, lambda m, x, t, c: m(x, t, c).sample)
-    words = lambda n: torch.randn(n, TOKENS, unet.config.cross_attention_dim)
+    tokens = text.config.max_position_embeddings
+    words = lambda n: torch.randn(n, tokens, unet.config.cross_attention_dim)
     side = unet.config.sample_size
-    ids = torch.randint(0, text.config.vocab_size, (1, TOKENS))
+    ids = torch.randint(0, text.config.vocab_size, (1, tokens))
     return {
         "text": (Call(text, lambda m, i: m(i).last_hidden_state), (ids,)),
         "U-Net, batch 1": (predict, (torch.randn(1, 4, side, side), torch.tensor([500.0]), words(1))),
@@ -82,7 +90,7 @@ def start(a):
     with tempfile.TemporaryDirectory() as folder:
         write_sd15(folder)
         cmd = ["cargo", "bench", "-q", "--bench", "networks", "--", folder, "--start"] + (["--json", a.json] if a.json else [])
-        for path in ["auto"] + ["avx512bf16"] * ("avx512_bf16" in open("/proc/cpuinfo").read()):
+        for path in ["auto"] + ["avx512bf16"] * BF16:
             print(f"SEMBLANCE_CPU={path}", flush=True)
             subprocess.run(cmd, cwd=REPO, env={**os.environ, "SEMBLANCE_CPU": path}, check=True)
 
@@ -108,10 +116,10 @@ def gradient_cases(a):
     """{measure: (U-Net, latents, time, text, whether it checkpoints)}, named as benches/networks.rs names them."""
     if a.sd15:
         torch.manual_seed(0)
-        unet, name, side, tokens = UNet2DConditionModel(sample_size=64, cross_attention_dim=768), "SD 1.5 U-Net", a.sd15, 77
+        unet, name, side, tokens = UNet2DConditionModel(sample_size=64, cross_attention_dim=768), "SD 1.5 U-Net", int(a.sd15), 77
     else:
         unet = UNet2DConditionModel.from_pretrained(f"{MINI}/unet").float()
-        name, side, tokens = "U-Net", unet.config.sample_size, TOKENS
+        name, side, tokens = "U-Net", unet.config.sample_size, 32
     unet.requires_grad_(False)
     inputs = torch.randn(1, 4, side, side), torch.tensor([500.0]), torch.randn(1, tokens, unet.config.cross_attention_dim)
     return {f"{name}, gradients, {how}, {side}×{side}": (unet, *inputs, how == "Checkpoints") for how in ("Checkpoints", "All")}
@@ -146,10 +154,11 @@ def openvino_seconds(model, inputs, precision):
     return median(lambda: compiled(arrays))
 
 
-def ours(a, path):
+def ours(a, path, folder):
     """{measure: seconds} of cargo bench --bench networks, on the CPU path asked for (None: its own choice)."""
     with tempfile.NamedTemporaryFile(suffix=".json") as f:
-        extra = {32: ["--sd15"], 64: ["--sd15-64"]}.get(a.sd15, []) + ["--gradients"] * a.gradients
+        extra = {"32": ["--sd15"], "64": ["--sd15-64"], "whole": [folder]}.get(a.sd15, [])
+        extra += ["--gradients"] * a.gradients + ["--alone"] * (not a.gradients)
         env = {**os.environ, **({"SEMBLANCE_CPU": path} if path else {})}
         cmd = ["cargo", "bench", "-q", "--bench", "networks", "--", *extra, "--json", f.name]
         if subprocess.run(cmd, cwd=REPO, env=env, stdout=subprocess.DEVNULL).returncode:
@@ -159,30 +168,42 @@ def ours(a, path):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--sd15", type=int, choices=(32, 64))
+    p.add_argument("--sd15", choices=("32", "64", "whole"))
     p.add_argument("--gradients", action="store_true")
     p.add_argument("--start", action="store_true")
+    p.add_argument("--avx2", action="store_true")
     p.add_argument("--json")
     a = p.parse_args()
     if a.start:
         return start(a)
     torch.set_grad_enabled(False)
-    figures = {"ours f32": ours(a, None)}
-    if "avx512_bf16" in open("/proc/cpuinfo").read():
-        figures["ours bf16"] = ours(a, "avx512bf16")
+    with tempfile.TemporaryDirectory() as folder:
+        if a.sd15 == "whole":
+            if a.gradients:
+                p.error("--gradients takes --sd15 32 or 64")
+            write_sd15(folder)
+        compare(a, folder)
+
+
+def compare(a, folder):
+    figures = {"ours f32": ours(a, "avx2" if AVX2 else None, folder)}
+    if BF16:
+        figures["ours bf16"] = ours(a, "avx512bf16", folder)
     if a.gradients:
         return compare_gradients(a, figures)
-    cases = sd15(a.sd15) if a.sd15 else mini()
-    for name in ("torch f32", "torch bf16", "openvino f32", "openvino bf16"):
-        figures[name] = {}
+    cases = sd15(int(a.sd15)) if a.sd15 in ("32", "64") else networks(folder if a.sd15 else MINI)
+    precisions = ("f32",) if AVX2 else ("f32", "bf16")
+    for name in ("torch", "openvino"):
+        figures |= {f"{name} {precision}": {} for precision in precisions}
     for measure, (module, inputs) in cases.items():
         module.float().eval()  # measures share networks, and the last left them in bf16
         model = ov.convert_model(module, example_input=tuple(inputs))
-        for precision in ("f32", "bf16"):
+        for precision in precisions:
             figures[f"openvino {precision}"][measure] = openvino_seconds(model, inputs, precision)
         del model
-        figures["torch f32"][measure] = torch_seconds(module, inputs, torch.float32)
-        figures["torch bf16"][measure] = torch_seconds(module, inputs, torch.bfloat16)
+        for precision in precisions:
+            dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[precision]
+            figures[f"torch {precision}"][measure] = torch_seconds(module, inputs, dtype)
     show(a, figures, cases)
 
 
