@@ -16,6 +16,7 @@ gi.require_version("Gtk", "3.0")
 from gi.repository import Gdk, Gimp, GimpUi, GLib, Gtk  # noqa: E402
 
 import semblance  # noqa: E402
+import semblance_controls as controls  # noqa: E402
 import semblance_layers as layers  # noqa: E402
 import semblance_words as words  # noqa: E402
 import semblance_work as work  # noqa: E402
@@ -171,12 +172,8 @@ class Dialog:
                     field.append(option, option)
                 field.set_active_id(p["default"])
             else:
-                default = p["default"]
-                field = Gtk.Entry(placeholder_text="as the model says" if default is None
-                                  else str(default))
-            unit = f" Unit: {p['unit']}." if p["unit"] else ""
-            bounds = f" {p['min']} to {p['max']}." if "min" in p else ""
-            field.set_tooltip_text(p["help"] + bounds + unit)
+                field = Gtk.Entry(placeholder_text=controls.absent(p))
+            field.set_tooltip_text(controls.about_parameter(p))
             field.connect("changed", self._changed)
             _row(self.parameters, at, p["id"].replace("_", " "), field)
             self.fields[p["id"]] = p, field
@@ -186,43 +183,27 @@ class Dialog:
     # -- from the window to a recipe and back ------------------------------------------------
 
     def _recipe(self):
-        recipe = {"semblance": 1}
-        sliders = [{"name": name, "strength": round(amount.get_value(), 3)}
-                   for name, amount in self.strengths.items() if round(amount.get_value(), 3) != 0]
-        if sliders + self.extra:
-            recipe["attributes"] = sliders + self.extra
-        before, after = self.text["from"].get_text(), self.text["to"].get_text()
-        if before or after:
-            recipe["text"] = {"from": before, "to": after,
-                              "strength": round(self.text["strength"].get_value(), 3)}
-        for name, (p, field) in self.fields.items():
-            if p["type"] == "choice":
-                if field.get_active_id() != p["default"]:
-                    recipe[name] = field.get_active_id()
-            elif field.get_text().strip():
-                said = field.get_text().strip()
-                recipe[name] = said if p["type"] == "text" else words.typed(said, p["type"])
-        return recipe
+        return controls.recipe(
+            {name: amount.get_value() for name, amount in self.strengths.items()}, self.extra,
+            (self.text["from"].get_text(), self.text["to"].get_text(), self.text["strength"].get_value()),
+            [(p, field.get_active_id() if p["type"] == "choice" else field.get_text())
+             for p, field in self.fields.values()])
 
     def _set(self, recipe):
         self.loading = True
-        given = {one["name"]: one["strength"] for one in recipe.get("attributes", [])}
-        for name, amount in self.strengths.items():
-            amount.set_value(given.pop(name, 0))
-        # Attributes of files that the list does not have; they stay in the recipe.
-        self.extra = [{"name": name, "strength": value} for name, value in given.items()]
-        text = recipe.get("text") or {"from": "", "to": "", "strength": 1}
-        self.text["from"].set_text(text["from"])
-        self.text["to"].set_text(text["to"])
-        self.text["strength"].set_value(text.get("strength", 1))
-        for name, (p, field) in self.fields.items():
-            value = recipe.get(name, p["default"])
+        strengths, self.extra, text, fields = controls.shown(
+            recipe, self.strengths, [p for p, _ in self.fields.values()])
+        for name, strength in strengths.items():
+            self.strengths[name].set_value(strength)
+        for name, value in zip(("from", "to"), text):
+            self.text[name].set_text(value)
+        self.text["strength"].set_value(text[2])
+        for p, value in fields:
+            _, field = self.fields[p["id"]]
             if p["type"] == "choice":
                 field.set_active_id(value)
             else:
-                default = value is None or value == p["default"]
-                field.set_text("" if default else f"{value:g}" if p["type"] == "number"
-                               else str(value))
+                field.set_text(value)
         self.loading = False
 
     # -- the work ----------------------------------------------------------------------------

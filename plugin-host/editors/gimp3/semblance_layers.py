@@ -44,7 +44,7 @@ def check(image, drawables):
     return layers[0]
 
 
-class Source:
+class Source(pixels.Taken):
     """The pixels of a layer, or of all that is visible (but `hidden`), read once.
 
     `pixels()` describes them in the layer's own format; `mask` is the selection in the layer's
@@ -97,19 +97,6 @@ class Source:
             self.bytes if data is None else data, self.width, self.height, self.samples, order,
             "straight" if self.has_alpha else None,
             "linear_srgb" if self.curve == "LINEAR" else "srgb", icc=self.icc)
-
-    @property
-    def mask(self):
-        if self.mask_bytes is None:
-            return None
-        x, y, width, height, samples = self.mask_at
-        return semblance.mask(self.mask_bytes, width, height, samples, x - self.x, y - self.y)
-
-    def render(self, result):
-        """The result's bytes, and what it changed."""
-        out = bytearray(len(self.bytes))
-        tally = result.render(self.pixels(), self.pixels(out), self.mask)
-        return out, tally
 
     def is_plain(self):
         """Whether a full copy above the layer looks as the copy alone."""
