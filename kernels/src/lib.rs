@@ -34,6 +34,7 @@ mod product;
 mod slices;
 mod softmax;
 mod vector;
+mod vector_math;
 mod winograd;
 
 pub use attention::{Heads, Mask, attention};

@@ -16,6 +16,7 @@ use crate::math::{self, Act};
 use crate::memory::with_scratch;
 use crate::pack::Weights;
 use crate::vector::Vector;
+use crate::vector_math;
 
 /// What is added to a product besides its bias.
 #[derive(Clone, Copy, Debug, Default)]
@@ -321,14 +322,11 @@ impl<R: Rows> Piece<'_, R> {
                 add_up::<M::Vector>(sums, bias, plus, out);
                 continue;
             }
-            for (sum, b) in sums.iter_mut().zip(bias) {
-                *sum += b;
-            }
             if w.gated {
-                let (values, gates) = sums.split_at_mut(M::LANES);
-                math::apply::<M>(Act::Gelu, gates);
-                for (value, gate) in values.iter_mut().zip(gates) {
-                    *value *= *gate;
+                gate::<M::Vector>(sums, bias, M::LANES);
+            } else {
+                for (sum, b) in sums.iter_mut().zip(bias) {
+                    *sum += b;
                 }
             }
             for (sum, plus) in sums.iter_mut().zip(plus.unwrap_or_default()) {
@@ -340,6 +338,25 @@ impl<R: Rows> Piece<'_, R> {
             for (out, sum) in out.iter_mut().zip(sums) {
                 *out = *sum;
             }
+        }
+    }
+}
+
+/// Biases added, every one of the first `lanes` sums is multiplied with the gelu of the one `lanes` further
+/// on.
+#[inline(always)]
+fn gate<V: Vector>(sums: &mut [f32], bias: &[f32], lanes: usize) {
+    if sums.len().min(bias.len()) < 2 * lanes {
+        debug_assert!(false, "a gate without its values");
+        return;
+    }
+    for at in (0..lanes).step_by(V::LANES) {
+        // SAFETY: it was checked that there are twice as many as `lanes`, a multiple of the vector's.
+        unsafe {
+            let sum =
+                |at: usize| V::load(sums.as_ptr().add(at)).add(V::load(bias.as_ptr().add(at)));
+            let value = sum(at).mul(vector_math::gelu(sum(at + lanes)));
+            value.store(sums.as_mut_ptr().add(at));
         }
     }
 }

@@ -5,7 +5,8 @@
 
 use crate::isa::Micro;
 use crate::math::{LANES, fold};
-use crate::vector::{self, ROUND, Vector};
+use crate::vector::{self, Vector};
+use crate::vector_math::{exp, exp2};
 
 /// How good an exponential has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,43 +40,6 @@ impl Power {
     pub fn of_one<M: Micro>(self, x: f32) -> f32 {
         vector::fold(self.of(M::Vector::splat(x)), |first, _| first)
     }
-}
-
-#[inline(always)]
-fn polynomial<V: Vector, const N: usize>(r: V, factors: [f32; N]) -> V {
-    let factors = factors.map(V::splat);
-    let sum = factors.into_iter().reduce(|sum, factor| sum.fma(r, factor));
-    sum.unwrap_or(r)
-}
-
-#[inline(always)]
-fn exp<V: Vector>(x: V) -> V {
-    let x = V::splat(-87.3).max(x);
-    let shifted = x.fma(V::splat(std::f32::consts::LOG2_E), V::splat(ROUND));
-    let n = shifted.sub(V::splat(ROUND));
-    let r = n.fma(V::splat(-0.693_359_4), x);
-    let r = n.fma(V::splat(2.121_944_4e-4), r);
-    let p = polynomial(
-        r,
-        [
-            1.987_569_1e-4,
-            1.398_199_9e-3,
-            8.333_452e-3,
-            4.166_579_6e-2,
-            1.666_666_5e-1,
-            0.5,
-        ],
-    );
-    p.mul(r).fma(r, r).add(V::splat(1.0)).power(shifted)
-}
-
-#[inline(always)]
-fn exp2<V: Vector>(x: V) -> V {
-    let x = V::splat(-126.0).max(x);
-    let shifted = x.add(V::splat(ROUND));
-    let r = x.sub(shifted.sub(V::splat(ROUND)));
-    let p = [5.508_868e-2, 2.426_040_5e-1, 6.932_763e-1, 0.999_928_94];
-    polynomial(r, p).power(shifted)
 }
 
 /// Calls `f` with every vector of `x`, whole lines of [`LANES`] numbers, and where it begins; the sum of

@@ -42,6 +42,7 @@ pub(crate) trait Vector: Copy {
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
+    fn div(self, other: Self) -> Self;
     /// self · b + c, in one rounding where the path can.
     fn fma(self, b: Self, c: Self) -> Self;
     /// Where self is larger, self, else `other`: that one too where either is not a number.
@@ -156,6 +157,11 @@ impl Vector for Four {
     }
 
     #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        Four(std::array::from_fn(|i| self.0[i] / other.0[i]))
+    }
+
+    #[inline(always)]
     fn fma(self, b: Self, c: Self) -> Self {
         use crate::isa::{Micro, Portable};
         Four(std::array::from_fn(|i| {
@@ -221,7 +227,7 @@ pub(crate) mod x86 {
 
     macro_rules! vector {
         ($name:ident, $inner:ty, $lanes:literal, $load:ident, $store:ident, $set:ident, $add:ident,
-         $sub:ident, $mul:ident, $fma:ident, $max:ident, $power:ident, $round:expr) => {
+         $sub:ident, $mul:ident, $div:ident, $fma:ident, $max:ident, $power:ident, $round:expr) => {
             #[derive(Clone, Copy)]
             pub struct $name($inner);
 
@@ -268,6 +274,12 @@ pub(crate) mod x86 {
                 fn mul(self, other: Self) -> Self {
                     // SAFETY: as above.
                     $name(unsafe { $mul(self.0, other.0) })
+                }
+
+                #[inline(always)]
+                fn div(self, other: Self) -> Self {
+                    // SAFETY: as above.
+                    $name(unsafe { $div(self.0, other.0) })
                 }
 
                 #[inline(always)]
@@ -322,6 +334,7 @@ pub(crate) mod x86 {
         _mm256_add_ps,
         _mm256_sub_ps,
         _mm256_mul_ps,
+        _mm256_div_ps,
         _mm256_fmadd_ps,
         _mm256_max_ps,
         power256,
@@ -337,6 +350,7 @@ pub(crate) mod x86 {
         _mm512_add_ps,
         _mm512_sub_ps,
         _mm512_mul_ps,
+        _mm512_div_ps,
         _mm512_fmadd_ps,
         _mm512_max_ps,
         power512,
@@ -352,6 +366,7 @@ pub(crate) mod x86 {
         _mm512_add_ps,
         _mm512_sub_ps,
         _mm512_mul_ps,
+        _mm512_div_ps,
         _mm512_fmadd_ps,
         _mm512_max_ps,
         power512,
