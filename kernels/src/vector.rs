@@ -226,8 +226,8 @@ pub(crate) mod x86 {
     }
 
     macro_rules! vector {
-        ($name:ident, $inner:ty, $lanes:literal, $load:ident, $store:ident, $set:ident, $add:ident,
-         $sub:ident, $mul:ident, $div:ident, $fma:ident, $max:ident, $power:ident, $round:expr) => {
+        ($name:ident, $inner:ty, $lanes:literal, $load:ident, $store:ident, $set:ident, $fma:ident, $round:expr,
+         [$($of_two:ident $instruction:ident),*]) => {
             #[derive(Clone, Copy)]
             pub struct $name($inner);
 
@@ -259,47 +259,42 @@ pub(crate) mod x86 {
                 }
 
                 #[inline(always)]
-                fn add(self, other: Self) -> Self {
-                    // SAFETY: as above.
-                    $name(unsafe { $add(self.0, other.0) })
-                }
-
-                #[inline(always)]
-                fn sub(self, other: Self) -> Self {
-                    // SAFETY: as above.
-                    $name(unsafe { $sub(self.0, other.0) })
-                }
-
-                #[inline(always)]
-                fn mul(self, other: Self) -> Self {
-                    // SAFETY: as above.
-                    $name(unsafe { $mul(self.0, other.0) })
-                }
-
-                #[inline(always)]
-                fn div(self, other: Self) -> Self {
-                    // SAFETY: as above.
-                    $name(unsafe { $div(self.0, other.0) })
-                }
-
-                #[inline(always)]
                 fn fma(self, b: Self, c: Self) -> Self {
                     // SAFETY: as above.
                     $name(unsafe { $fma(self.0, b.0, c.0) })
                 }
 
-                #[inline(always)]
-                fn max(self, other: Self) -> Self {
-                    // SAFETY: as above.
-                    $name(unsafe { $max(self.0, other.0) })
-                }
-
-                #[inline(always)]
-                fn power(self, shifted: Self) -> Self {
-                    // SAFETY: as above.
-                    $name(unsafe { $power(self.0, shifted.0) })
-                }
+                $(
+                    #[inline(always)]
+                    fn $of_two(self, other: Self) -> Self {
+                        // SAFETY: the CPU has these vectors ([`Vector`]).
+                        $name(unsafe { $instruction(self.0, other.0) })
+                    }
+                )*
             }
+        };
+    }
+
+    macro_rules! avx512 {
+        ($name:ident, $round:expr) => {
+            vector!(
+                $name,
+                __m512,
+                16,
+                _mm512_loadu_ps,
+                _mm512_storeu_ps,
+                _mm512_set1_ps,
+                _mm512_fmadd_ps,
+                $round,
+                [
+                    add _mm512_add_ps,
+                    sub _mm512_sub_ps,
+                    mul _mm512_mul_ps,
+                    div _mm512_div_ps,
+                    max _mm512_max_ps,
+                    power power512
+                ]
+            );
         };
     }
 
@@ -331,45 +326,17 @@ pub(crate) mod x86 {
         _mm256_loadu_ps,
         _mm256_storeu_ps,
         _mm256_set1_ps,
-        _mm256_add_ps,
-        _mm256_sub_ps,
-        _mm256_mul_ps,
-        _mm256_div_ps,
         _mm256_fmadd_ps,
-        _mm256_max_ps,
-        power256,
-        round_plainly::<Avx2, 8>
+        round_plainly::<Avx2, 8>,
+        [
+            add _mm256_add_ps,
+            sub _mm256_sub_ps,
+            mul _mm256_mul_ps,
+            div _mm256_div_ps,
+            max _mm256_max_ps,
+            power power256
+        ]
     );
-    vector!(
-        Avx512,
-        __m512,
-        16,
-        _mm512_loadu_ps,
-        _mm512_storeu_ps,
-        _mm512_set1_ps,
-        _mm512_add_ps,
-        _mm512_sub_ps,
-        _mm512_mul_ps,
-        _mm512_div_ps,
-        _mm512_fmadd_ps,
-        _mm512_max_ps,
-        power512,
-        round_plainly::<Avx512, 16>
-    );
-    vector!(
-        Bf16,
-        __m512,
-        16,
-        _mm512_loadu_ps,
-        _mm512_storeu_ps,
-        _mm512_set1_ps,
-        _mm512_add_ps,
-        _mm512_sub_ps,
-        _mm512_mul_ps,
-        _mm512_div_ps,
-        _mm512_fmadd_ps,
-        _mm512_max_ps,
-        power512,
-        round_bf16
-    );
+    avx512!(Avx512, round_plainly::<Avx512, 16>);
+    avx512!(Bf16, round_bf16);
 }
