@@ -2,6 +2,11 @@
 //! (`tests/fixtures/make_gradients.py`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/backends.rs"]
+mod backends;
+#[path = "support/noise.rs"]
+mod noise;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,58 +23,10 @@ use semblance::nn::step::{Added, Reading, Step};
 use semblance::nn::tape::{Memory, Tape};
 use semblance::nn::{Act, ConvSpec, LinearSpec, Mask, Ops, Reads, Shape};
 use semblance::weights::ModelSource;
-use semblance_kernels::{Cpu, CpuPath, Precision};
+use semblance_kernels::{Cpu, CpuPath};
 
-/// A test of derivatives, for any backend; `exact` is how near to the truth its products are.
-trait Check {
-    fn on<O: Derivatives + Clone + 'static>(&self, ops: &O, exact: f64);
-}
-
-/// Runs a test on candle and on every path of the native backend that this CPU has.
-fn everywhere(check: impl Check) {
-    check.on(&Candle, 1e-5);
-    for path in CpuPath::ALL {
-        match Cpu::new(path) {
-            Ok(cpu) => {
-                let exact = match cpu.precision() {
-                    Precision::F32 => 1e-5,
-                    Precision::Bf16 => 1e-2,
-                };
-                check.on(&Native::new(cpu), exact);
-            }
-            Err(_) => println!("skipped: no {path} here"),
-        }
-    }
-}
-
-/// Numbers in −1..1 that look random, the same every time.
-fn noise(count: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
-    (0..count)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f64 {
-    let pairs = a.iter().zip(b);
-    pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
-}
-
-fn norm(a: &[f32]) -> f64 {
-    dot(a, a).sqrt()
-}
-
-/// ‖a − b‖ ≤ `allowed` ‖b‖.
-fn near(what: &str, a: &[f32], b: &[f32], allowed: f64) {
-    assert_eq!(a.len(), b.len(), "{what}");
-    let apart: Vec<f32> = a.iter().zip(b).map(|(a, b)| a - b).collect();
-    let error = norm(&apart) / norm(b).max(1e-30);
-    println!("{what}: {error:.1e}");
-    assert!(error <= allowed, "{what}: off by {error} of {}", norm(b));
-}
+use backends::{Check, dot, everywhere, near, norm};
+use noise::noise;
 
 /// Every operation over odd shapes: its name, itself, the shapes of its operands.
 fn steps<O: Ops>(ops: &O) -> Vec<(String, Step<O>, Vec<Shape>)> {
@@ -226,7 +183,7 @@ fn of_every_operation_the_cotangent_is_the_transpose_of_the_tangent() {
             }
         }
     }
-    everywhere(Here);
+    everywhere(Here, 1e-2);
 }
 
 #[test]
@@ -245,7 +202,7 @@ fn every_derivative_is_that_of_the_reference() {
             }
         }
     }
-    everywhere(Here);
+    everywhere(Here, 1e-2);
 }
 
 #[test]
@@ -277,7 +234,7 @@ fn differences_show_every_tangent() {
             }
         }
     }
-    everywhere(Here);
+    everywhere(Here, 1e-2);
 }
 
 fn fixtures() -> PathBuf {
@@ -405,7 +362,7 @@ fn gradients_and_tangents_of_networks_are_those_of_torch() {
             }
         }
     }
-    everywhere(Here);
+    everywhere(Here, 1e-2);
 }
 
 #[test]
@@ -429,7 +386,7 @@ fn values_are_the_same_bits_in_every_reading() {
             }
         }
     }
-    everywhere(Here);
+    everywhere(Here, 1e-2);
 }
 
 #[test]
@@ -448,7 +405,7 @@ fn checkpoints_keep_less_and_change_no_bit_of_a_gradient() {
             }
         }
     }
-    everywhere(Here);
+    everywhere(Here, 1e-2);
 }
 
 #[test]

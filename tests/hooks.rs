@@ -2,6 +2,11 @@
 //! the keys and values of its cross-attention mixed and replaced.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/backends.rs"]
+mod backends;
+#[path = "support/noise.rs"]
+mod noise;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,7 +14,6 @@ use semblance::Code;
 use semblance::job::Cancel;
 use semblance::model::Pipeline;
 use semblance::model::unet::{KeyValue, Middle, TextKeys, UNet};
-use semblance::nn::candle::Candle;
 use semblance::nn::derivatives::Derivatives;
 use semblance::nn::dual::Dual;
 use semblance::nn::native::Native;
@@ -17,38 +21,12 @@ use semblance::nn::step::Reading;
 use semblance::nn::tape::{Memory, Tape};
 use semblance::nn::{Ops, Reads, Shape};
 use semblance::weights::ModelSource;
-use semblance_kernels::{Cpu, CpuPath, Precision};
+use semblance_kernels::{Cpu, CpuPath};
+
+use backends::{Check, dot, everywhere, near, norm};
+use noise::noise;
 
 const TIMES: [f32; 2] = [741.0, 120.0];
-
-/// Numbers in −1..1 that look random, the same every time.
-fn noise(count: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
-    (0..count)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f64 {
-    let pairs = a.iter().zip(b);
-    pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
-}
-
-fn norm(a: &[f32]) -> f64 {
-    dot(a, a).sqrt()
-}
-
-/// ‖a − b‖ ≤ `allowed` ‖b‖.
-fn near(what: &str, a: &[f32], b: &[f32], allowed: f64) {
-    assert_eq!(a.len(), b.len(), "{what}");
-    let apart: Vec<f32> = a.iter().zip(b).map(|(a, b)| a - b).collect();
-    let error = norm(&apart) / norm(b).max(1e-30);
-    println!("{what}: {error:.1e}");
-    assert!(error <= allowed, "{what}: off by {error} of {}", norm(b));
-}
 
 /// A tiny random model, and what it is shown.
 struct Case<O: Ops> {
@@ -141,26 +119,17 @@ impl<O: Ops + Clone + 'static> Case<O> {
 }
 
 /// A test of hooks, for any backend; `exact` is how near to the truth its products are.
-trait Check {
+trait OfCase {
     fn on<O: Derivatives + Clone + 'static>(&self, case: &Case<O>, exact: f64);
 }
 
-/// Runs a test on candle and on every path of the native backend that this CPU has.
-fn everywhere(check: impl Check) {
-    for case in Case::all(&Candle) {
-        check.on(&case, 1e-5);
-    }
-    for path in CpuPath::ALL {
-        let Ok(cpu) = Cpu::new(path) else {
-            println!("skipped: no {path} here");
-            continue;
-        };
-        let exact = match cpu.precision() {
-            Precision::F32 => 1e-5,
-            Precision::Bf16 => 2e-2,
-        };
-        for case in Case::all(&Native::new(cpu)) {
-            check.on(&case, exact);
+/// The test, on every case.
+struct All<T>(T);
+
+impl<T: OfCase> Check for All<T> {
+    fn on<O: Derivatives + Clone + 'static>(&self, ops: &O, exact: f64) {
+        for case in Case::all(ops) {
+            self.0.on(&case, exact);
         }
     }
 }
@@ -168,7 +137,7 @@ fn everywhere(check: impl Check) {
 #[test]
 fn reading_h_and_adding_nothing_to_it_change_nothing() {
     struct Here;
-    impl Check for Here {
+    impl OfCase for Here {
         fn on<O: Derivatives + Clone + 'static>(&self, case: &Case<O>, _: f64) {
             let ops = &case.ops;
             let whole = case.predict(&case.keys[0]);
@@ -182,13 +151,13 @@ fn reading_h_and_adding_nothing_to_it_change_nothing() {
             assert!(case.moved(1.0, &along) != whole, "{}", case.what);
         }
     }
-    everywhere(Here);
+    everywhere(All(Here), 2e-2);
 }
 
 #[test]
 fn a_move_of_h_goes_where_its_derivative_says_and_the_gradient_is_its_transpose() {
     struct Here;
-    impl Check for Here {
+    impl OfCase for Here {
         fn on<O: Derivatives + Clone + 'static>(&self, case: &Case<O>, exact: f64) {
             let (ops, what) = (&case.ops, &case.what);
             let (along, numbers) = case.direction();
@@ -225,13 +194,13 @@ fn a_move_of_h_goes_where_its_derivative_says_and_the_gradient_is_its_transpose(
             assert!(apart <= 10.0 * exact * size, "{what}: {apart} of {size}");
         }
     }
-    everywhere(Here);
+    everywhere(All(Here), 2e-2);
 }
 
 #[test]
 fn a_mix_of_keys_and_values_is_that_of_the_mixed_text_within_rounding() {
     struct Here;
-    impl Check for Here {
+    impl OfCase for Here {
         fn on<O: Derivatives + Clone + 'static>(&self, case: &Case<O>, exact: f64) {
             let ops = &case.ops;
             for by in [0.3, 1.0, -0.5, 1.7] {
@@ -253,7 +222,7 @@ fn a_mix_of_keys_and_values_is_that_of_the_mixed_text_within_rounding() {
             assert!(case.predict(&one) == case.predict(&case.keys[1]));
         }
     }
-    everywhere(Here);
+    everywhere(All(Here), 2e-2);
 }
 
 #[test]

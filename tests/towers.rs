@@ -2,6 +2,9 @@
 //! torchvision compute with the same weights (`tests/fixtures/make_towers.py`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/backends.rs"]
+mod backends;
+
 use std::path::PathBuf;
 
 use safetensors::SafeTensors;
@@ -10,36 +13,15 @@ use semblance::job::Cancel;
 use semblance::model::vision::clip::ClipVision;
 use semblance::model::vision::vgg::{Vgg16, WIDTHS};
 use semblance::model::{Builder, Pipeline};
-use semblance::nn::candle::Candle;
 use semblance::nn::derivatives::Derivatives;
 use semblance::nn::dual::Dual;
 use semblance::nn::native::Native;
 use semblance::nn::tape::{Memory, Tape};
 use semblance::nn::{Ops, Shape};
 use semblance::weights::{ModelSource, TensorFile, Tensors};
-use semblance_kernels::{Cpu, CpuPath, Precision};
+use semblance_kernels::{Cpu, CpuPath};
 
-/// A test of networks, for any backend; `exact` is how near to the truth their results are.
-trait Check {
-    fn on<O: Derivatives + Clone + 'static>(&self, ops: &O, exact: f64);
-}
-
-/// Runs a test on candle and on every path of the native backend that this CPU has.
-fn everywhere(check: impl Check) {
-    check.on(&Candle, 1e-5);
-    for path in CpuPath::ALL {
-        match Cpu::new(path) {
-            Ok(cpu) => {
-                let exact = match cpu.precision() {
-                    Precision::F32 => 1e-5,
-                    Precision::Bf16 => 2e-2,
-                };
-                check.on(&Native::new(cpu), exact);
-            }
-            Err(_) => println!("skipped: no {path} here"),
-        }
-    }
-}
+use backends::{Check, everywhere, near};
 
 fn root(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -71,17 +53,6 @@ fn tokens<O: Ops>(ops: &O, name: &str) -> O::Tensor {
     let length = if s.len() == 3 { s[1] } else { 1 };
     let shape = Shape::tokens(s[0], length, *s.last().unwrap());
     ops.value(data, shape).unwrap()
-}
-
-/// ‖found − wanted‖ ≤ `allowed` ‖wanted‖.
-fn near(what: &str, found: &[f32], wanted: &[f32], allowed: f64) {
-    assert_eq!(found.len(), wanted.len(), "{what}");
-    let square = |x: f32| f64::from(x) * f64::from(x);
-    let apart: f64 = found.iter().zip(wanted).map(|(a, b)| square(a - b)).sum();
-    let size: f64 = wanted.iter().map(|b| square(*b)).sum();
-    let error = (apart / size).sqrt();
-    println!("{what}: {error:.1e}");
-    assert!(error <= allowed, "{what}: off by {error}");
 }
 
 fn load<O: Ops + Clone + 'static>(ops: &O, folder: &str) -> std::sync::Arc<ClipVision<O>> {
@@ -116,7 +87,7 @@ fn pictures_have_the_places_and_the_gradients_that_transformers_gives() {
             }
         }
     }
-    everywhere(Here);
+    everywhere(Here, 2e-2);
 }
 
 #[test]
@@ -145,7 +116,7 @@ fn the_embedded_models_image_encoder_sees_what_transformers_sees() {
     let found = file.get("vision_model.embeddings.class_embedding", &shape);
     let hint = "the weights changed: run tests/fixtures/make_towers.py";
     assert_eq!(found.unwrap(), key, "{hint}");
-    everywhere(Here);
+    everywhere(Here, 2e-2);
 }
 
 #[test]
@@ -173,7 +144,7 @@ fn the_text_tower_has_the_gradient_to_its_embedded_tokens_that_transformers_give
             near(&what, &gx, &get("t.x.g").1, 10.0 * exact);
         }
     }
-    everywhere(Here);
+    everywhere(Here, 2e-2);
 }
 
 const NARROW: [usize; 5] = [4, 6, 8, 8, 10];
@@ -213,7 +184,7 @@ fn vgg_has_the_activations_and_the_gradient_that_torchvision_gives() {
             }
         }
     }
-    everywhere(Here);
+    everywhere(Here, 2e-2);
 }
 
 #[test]
