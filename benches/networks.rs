@@ -1,6 +1,6 @@
 //! Seconds of each network of a model, ours beside candle's, in one run:
 //! `cargo bench --bench networks -- [FOLDER] [--sd15] [--gradients] [--shares] [--error] [--alone]
-//! [--json FILE]`.
+//! [--turns] [--json FILE]`.
 //!
 //! Medians on this machine, the backends by turns, at the model's own size. FOLDER is a model in
 //! diffusers layout, the embedded one by default; `--sd15` takes a U-Net of Stable Diffusion 1.5's
@@ -8,11 +8,14 @@
 //! beside its plain values, and says how much memory each takes over the weights at its peak. `--start
 //! FOLDER` takes the seconds from nothing loaded to the first prediction instead, from the model's files
 //! and from packed weights; `--shares` says which operations our time goes to, `--error` how far that
-//! U-Net's prediction is from candle's. `--alone` leaves candle out. FILE gets a row for each measure.
+//! U-Net's prediction is from candle's. `--alone` leaves candle out. `--turns` does so too, and times what standard input names,
+//! line by line, for benches/peers. FILE gets a row for each measure.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "networks/timed.rs"]
 mod timed;
+#[path = "networks/turns.rs"]
+mod turns;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -357,7 +360,7 @@ fn run() {
     let mut args = std::env::args().skip(1).filter(|a| a != "--bench");
     let (mut folder, mut json, mut large) = (None, None, None);
     let (mut gradients, mut parts, mut errors, mut start) = (false, false, false, false);
-    let mut alone = false;
+    let (mut alone, mut turns) = (false, false);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--json" => json = args.next(),
@@ -368,6 +371,7 @@ fn run() {
             "--shares" => parts = true,
             "--error" => errors = true,
             "--alone" => alone = true,
+            "--turns" => turns = true,
             _ => folder = Some(arg),
         }
     }
@@ -401,6 +405,7 @@ fn run() {
         true => "plain values".to_owned(),
         false => Candle.name(),
     };
+    alone |= turns;
     let (ours, theirs) = match large {
         Some(side) if gradients => readings(native, None, side),
         None if gradients => readings(native, Some(&source), 0),
@@ -409,6 +414,9 @@ fn run() {
         Some(side) => (sd15(native, side), sd15(Candle, side)),
         None => (measures(native, &source), measures(Candle, &source)),
     };
+    if turns {
+        return turns::take(ours);
+    }
     let weights = resident("VmRSS").unwrap_or_default();
     match alone {
         true => println!("{:<48}{path:>18}", "milliseconds"),

@@ -1,9 +1,9 @@
 """Seconds of each network beside torch's and OpenVINO's, in one run:
 benches/peers [--sd15 32|64|whole] [--gradients | --start] [--avx2] [--json FILE].
 
-Medians on this machine, at the models' own sizes: first Semblance's own (cargo bench --bench networks, f32 and bf16), then
-the peers' with the same shapes. `--sd15 SIDE` takes a U-Net of Stable Diffusion 1.5's shape with random weights on SIDE x
-SIDE latents, `--sd15 whole` all networks of such a model (for about ten minutes, with 20 GB of memory and 2 of disk).
+Medians on this machine, at the models' own sizes, f32 first and then bf16, Semblance's own (cargo bench --bench networks),
+torch and OpenVINO by turns: a ratio is the median over rounds, so what slows the machine for a while slows all of them. `--sd15 SIDE` takes a U-Net of Stable Diffusion 1.5's shape with random weights on SIDE x
+SIDE latents, `--sd15 whole` all networks of such a model (for a quarter of an hour, with 20 GB of memory and 2 of disk).
 `--gradients` times forward and backward to latents and text instead, beside torch alone. `--start` times ours from nothing
 loaded to the first step, for a whole model of that shape (it takes 9 GB of disk for that long). `--avx2` holds everybody to
 AVX2, and so to f32. benches/peers sets up what this needs outside the checkout. Not a test: it asserts nothing.
@@ -95,21 +95,53 @@ def start(a):
             subprocess.run(cmd, cwd=REPO, env={**os.environ, "SEMBLANCE_CPU": path}, check=True)
 
 
-def median(f):
-    """Seconds of a call: the median of about a second's calls, three at least."""
-    f()
+class Ours:
+    """`cargo bench --bench networks` on a CPU path (None: its own choice), a turn at a time."""
+
+    def __init__(self, a, path, folder):
+        extra = {"32": ["--sd15"], "64": ["--sd15-64"], "whole": [folder]}.get(a.sd15, []) + ["--gradients"] * a.gradients
+        env = {**os.environ, **({"SEMBLANCE_CPU": path} if path else {})}
+        cmd = ["cargo", "bench", "-q", "--bench", "networks", "--", *extra, "--turns"]
+        self.process = subprocess.Popen(cmd, cwd=REPO, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def turn(self, measure):
+        self.process.stdin.write(measure + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            sys.exit(f"cargo bench --bench networks ended before {measure!r}: its words are above")
+        return json.loads(answer)
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def turn(f):
+    """Seconds of f's calls in a turn: one, or as many as half a second holds."""
     times, begun = [], time.perf_counter()
-    while len(times) < 3 or (time.perf_counter() - begun < 1 and len(times) < 101):
+    while not times or time.perf_counter() - begun < 0.5:
         t = time.perf_counter()
         f()
         times.append(time.perf_counter() - t)
-    return statistics.median(times)
+    return times
 
 
-def torch_seconds(module, inputs, dtype):
-    module = module.to(dtype)
-    inputs = [x.to(dtype) if x.is_floating_point() else x for x in inputs]
-    return median(lambda: module(*inputs))
+def by_turns(engines):
+    """{engine: (seconds, the first engine's seconds over its own)}: medians over the turns of {engine: what takes a turn}.
+
+    The cores get slower and faster for minutes: a ratio is taken within a round, where every engine has a turn.
+    """
+    rounds, begun = [], time.perf_counter()
+    while len(rounds) < 6 or (time.perf_counter() - begun < 10):
+        # The calls of the second half: what the engine before left in the caches is gone.
+        rounds.append({name: statistics.median(t[len(t) // 2:]) for name, t in ((name, take()) for name, take in engines.items())})
+    first, rounds = next(iter(engines)), rounds[1:]
+    return {name: (statistics.median(r[name] for r in rounds), statistics.median(r[first] / r[name] for r in rounds)) for name in engines}
+
+
+def in_dtype(inputs, dtype):
+    return [x.to(dtype) if x.is_floating_point() else x for x in inputs]
 
 
 def gradient_cases(a):
@@ -131,39 +163,34 @@ def resident(field):
     return int(line.split()[1]) / 2**20
 
 
-def torch_gradients(unet, x, t, c, checkpoints, dtype):
-    """Seconds of a forward and a backward pass, and GiB over the weights at the peak."""
-    unet = unet.to(dtype).train()  # without dropout; diffusers checkpoints in training
-    unet.enable_gradient_checkpointing() if checkpoints else unet.disable_gradient_checkpointing()
-    x, c = (v.to(dtype).requires_grad_() for v in (x, c))
+def torch_gradient(unet, x, t, c, checkpoints):
+    """A forward and a backward pass, to be called; x and c are in the U-Net's precision."""
+    x, c = (v.clone().requires_grad_() for v in (x, c))
     g = torch.randn_like(x)
 
     def gradient():
+        # The cases share a U-Net.
+        unet.enable_gradient_checkpointing() if checkpoints else unet.disable_gradient_checkpointing()
         with torch.enable_grad():
             torch.autograd.grad(unet(x, t, c).sample, (x, c), g)
 
+    return gradient
+
+
+def over_weights(f):
+    """GiB over the weights that a call of f has at its peak."""
     weights = resident("VmRSS")
     open("/proc/self/clear_refs", "w").write("5")  # Linux's word for: forget the highest so far
-    seconds = median(gradient)
-    return seconds, resident("VmHWM") - weights
+    f()
+    return resident("VmHWM") - weights
 
 
-def openvino_seconds(model, inputs, precision):
+def openvino_call(module, inputs, precision):
+    """A prediction, to be called; the module is in f32."""
+    model = ov.convert_model(module, example_input=tuple(inputs))
     compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"})
     arrays = [x.numpy() for x in inputs]
-    return median(lambda: compiled(arrays))
-
-
-def ours(a, path, folder):
-    """{measure: seconds} of cargo bench --bench networks, on the CPU path asked for (None: its own choice)."""
-    with tempfile.NamedTemporaryFile(suffix=".json") as f:
-        extra = {"32": ["--sd15"], "64": ["--sd15-64"], "whole": [folder]}.get(a.sd15, [])
-        extra += ["--gradients"] * a.gradients + ["--alone"] * (not a.gradients)
-        env = {**os.environ, **({"SEMBLANCE_CPU": path} if path else {})}
-        cmd = ["cargo", "bench", "-q", "--bench", "networks", "--", *extra, "--json", f.name]
-        if subprocess.run(cmd, cwd=REPO, env=env, stdout=subprocess.DEVNULL).returncode:
-            return {}
-        return {row["measure"]: row["ours_s"] for row in json.load(open(f.name))}
+    return lambda: compiled(arrays)
 
 
 def main():
@@ -176,63 +203,69 @@ def main():
     a = p.parse_args()
     if a.start:
         return start(a)
+    if a.gradients and a.sd15 == "whole":
+        p.error("--gradients takes --sd15 32 or 64")
     torch.set_grad_enabled(False)
     with tempfile.TemporaryDirectory() as folder:
         if a.sd15 == "whole":
-            if a.gradients:
-                p.error("--gradients takes --sd15 32 or 64")
             write_sd15(folder)
         compare(a, folder)
 
 
 def compare(a, folder):
-    figures = {"ours f32": ours(a, "avx2" if AVX2 else None, folder)}
-    if BF16:
-        figures["ours bf16"] = ours(a, "avx512bf16", folder)
     if a.gradients:
-        return compare_gradients(a, figures)
-    cases = sd15(int(a.sd15)) if a.sd15 in ("32", "64") else networks(folder if a.sd15 else MINI)
-    precisions = ("f32",) if AVX2 else ("f32", "bf16")
-    for name in ("torch", "openvino"):
-        figures |= {f"{name} {precision}": {} for precision in precisions}
-    for measure, (module, inputs) in cases.items():
-        module.float().eval()  # measures share networks, and the last left them in bf16
-        model = ov.convert_model(module, example_input=tuple(inputs))
-        for precision in precisions:
-            figures[f"openvino {precision}"][measure] = openvino_seconds(model, inputs, precision)
-        del model
-        for precision in precisions:
-            dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[precision]
-            figures[f"torch {precision}"][measure] = torch_seconds(module, inputs, dtype)
-    show(a, figures, cases)
-
-
-def compare_gradients(a, figures):
-    cases = gradient_cases(a)
-    for name, dtype in (("torch f32", torch.float32), ("torch bf16", torch.bfloat16)):
-        figures[name] = {}
+        cases = gradient_cases(a)
+    else:
+        cases = sd15(int(a.sd15)) if a.sd15 in ("32", "64") else networks(folder if a.sd15 else MINI)
+    figures = {}
+    for precision, dtype, path in [("f32", torch.float32, "avx2" if AVX2 else None), ("bf16", torch.bfloat16, "avx512bf16")]:
+        if precision == "bf16" and not BF16:
+            continue
+        ours = Ours(a, path, folder)
         for measure, case in cases.items():
-            figures[name][measure], over = torch_gradients(*case, dtype)
-            print("%s, %s: %.2f GiB over the weights" % (measure, name, over))
+            engines = {"ours": lambda: ours.turn(measure)}
+            for name, call in peers(a, case, precision, dtype):
+                engines[name] = lambda call=call: turn(call)
+                if a.gradients:
+                    print("%s, %s %s: %.2f GiB over the weights" % (measure, name, precision, over_weights(call)), flush=True)
+            for name, figure in by_turns(engines).items():
+                figures.setdefault(f"{name} {precision}", {})[measure] = figure
+            del engines
+        ours.close()
     show(a, figures, cases)
+
+
+def peers(a, case, precision, dtype):
+    """(name, what is to be called) of the engines beside ours."""
+    if a.gradients:
+        unet, x, t, c, checkpoints = case
+        unet = unet.to(dtype).train()  # without dropout; diffusers checkpoints in training
+        return [("torch", torch_gradient(unet, *in_dtype((x, t, c), dtype), checkpoints))]
+    module, inputs = case
+    openvino = openvino_call(module.float().eval(), inputs, precision)  # measures share networks: the last may be in bf16
+    module, inputs = module.to(dtype), in_dtype(inputs, dtype)
+    return [("torch", lambda: module(*inputs)), ("openvino", openvino)]
 
 
 def show(a, figures, cases):
-    """Prints the table, and writes it to a.json."""
+    """Prints the table, and writes it to a.json as [{measure, ours_s, peer, peer_s, ratio, precision}]."""
     print("milliseconds, and in brackets ours over the peer's in the same precision")
     print("%-44s" % "" + "".join("%20s" % name for name in figures))
+    rows = []
     for measure in cases:
-        row = "%-44s" % measure
+        line = "%-44s" % measure
         for name, values in figures.items():
-            if measure not in values:
-                row += "%20s" % "-"
+            seconds, ratio = values[measure]
+            peer, precision = name.split()
+            if peer == "ours":
+                line += "%20.1f" % (1e3 * seconds)
                 continue
-            mine = figures.get("ours " + name.split()[1], {}).get(measure)
-            ratio = "" if name.startswith("ours") or mine is None else " (%.2f)" % (mine / values[measure])
-            row += "%20s" % ("%.1f%s" % (1e3 * values[measure], ratio))
-        print(row)
+            line += "%20s" % ("%.1f (%.2f)" % (1e3 * seconds, ratio))
+            ours = figures[f"ours {precision}"][measure][0]
+            rows.append({"measure": measure, "ours_s": ours, "peer": peer, "peer_s": seconds, "ratio": ratio, "precision": precision})
+        print(line)
     if a.json:
-        json.dump(figures, open(a.json, "w"), indent=1)
+        json.dump(rows, open(a.json, "w"), indent=1)
 
 
 if __name__ == "__main__":
