@@ -429,7 +429,7 @@ impl Piece<'_> {
                     stride: KEYS,
                     fresh: true,
                 };
-                M::tile(unit, rows, width / M::LANES, t);
+                M::tile(unit, rows, width, t);
             }
         }
     }
@@ -471,7 +471,7 @@ impl Piece<'_> {
                     stride: width,
                     fresh: false,
                 };
-                M::tile(unit, rows, width / M::LANES, t);
+                M::tile(unit, rows, width, t);
             }
         }
     }

@@ -22,7 +22,7 @@ impl Columns {
     pub fn new(cpu: Cpu, precision: Precision, count: usize, inputs: usize) -> Columns {
         let geometry = cpu.geometry(precision);
         Columns {
-            panels: Panels::new(count, geometry.lanes),
+            panels: Panels::new(count, geometry.lanes).narrowed(count, geometry.narrow),
             depth: inputs.next_multiple_of(geometry.step) * precision.bytes() / 4,
             precision,
         }

@@ -130,6 +130,7 @@ impl Cpu {
             fn run<M: Micro>(self) -> Geometry {
                 Geometry {
                     lanes: M::LANES,
+                    narrow: M::NARROW,
                     rows: M::ROWS,
                     step: M::STEP,
                     even: M::EVEN,
@@ -171,6 +172,7 @@ impl Precision {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Geometry {
     pub lanes: usize,
+    pub narrow: usize,
     pub rows: usize,
     pub step: usize,
     pub even: bool,
@@ -206,6 +208,8 @@ pub(crate) struct Tile {
 pub(crate) trait Micro {
     /// f32 numbers in a vector.
     const LANES: usize;
+    /// Fewest columns of a tile: a vector, or half of one.
+    const NARROW: usize;
     /// Most rows in a tile.
     const ROWS: usize;
     /// Numbers of an input row taken at once.
@@ -229,12 +233,12 @@ pub(crate) trait Micro {
         bf16::round(from, to);
     }
 
-    /// `rows` rows (1..=ROWS) by `vectors` (1 or 2) vectors of columns of a product, the inputs added
-    /// in an order that is always the same.
+    /// `rows` rows (1..=ROWS) by `width` columns (two vectors, one, or [`Micro::NARROW`]) of a product, the
+    /// inputs added in an order that is always the same.
     ///
     /// # Safety
     /// The CPU has the path; every pointer of `t` may be read (`out`: written) as [`Tile`] says.
-    unsafe fn tile(unit: &mut Self::Unit, rows: usize, vectors: usize, t: Tile);
+    unsafe fn tile(unit: &mut Self::Unit, rows: usize, width: usize, t: Tile);
 }
 
 /// The first of the rows of tile `i`, where `tiles` tiles share out `count` rows: full ones and a rest
@@ -252,20 +256,46 @@ pub(crate) fn border<M: Micro>(i: usize, tiles: usize, count: usize) -> usize {
 /// # Safety
 /// As [`Micro::tile`].
 #[inline(always)]
-pub(crate) unsafe fn tile<M: Micro>(rows: usize, vectors: usize, t: Tile) {
+pub(crate) unsafe fn tile<M: Micro>(rows: usize, width: usize, t: Tile) {
     // SAFETY: the caller's promise.
-    unsafe { M::tile(&mut M::Unit::default(), rows, vectors, t) };
+    unsafe { M::tile(&mut M::Unit::default(), rows, width, t) };
 }
 
-/// `$tile::<R, V>($t)` by numbers known at run time.
+/// Asks the memory for the lines of `count` numbers at `at`, anywhere, which are soon read or written.
+#[inline(always)]
+pub(crate) fn fetch(at: *const f32, count: usize) {
+    const LINE: usize = 64 / size_of::<f32>();
+    for i in (0..count).step_by(LINE) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: every x86-64 CPU has the instruction, which takes any address and never faults.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(i).cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (at, i);
+    }
+}
+
+/// `$tile::<R, V>($t)` by numbers known at run time, V vectors of `$lanes` columns; or `$half::<R, 1>($t)`
+/// for half a vector.
 macro_rules! by_rows {
-    ($tile:ident, $rows:ident, $vectors:ident, $t:ident: $($r:literal)*) => {
-        match ($rows, $vectors) {
+    ($tile:ident $(or $half:ident)?, $lanes:literal, $rows:ident, $width:ident, $t:ident: $r:tt) => {
+        if $width == 2 * $lanes {
+            by_rows!(@ $tile 2, $rows, $t: $r);
+        } else if $width == $lanes {
+            by_rows!(@ $tile 1, $rows, $t: $r);
+        } $(else if 2 * $width == $lanes {
+            by_rows!(@ $half 1, $rows, $t: $r);
+        })? else {
+            debug_assert!(false, "a tile of {} × {}", $rows, $width);
+        }
+    };
+    (@ $tile:ident $vectors:literal, $rows:ident, $t:ident: [$($r:literal)*]) => {
+        match $rows {
             // SAFETY: the promise of [`Micro::tile`], which alone does this.
-            $( ($r, 1) => unsafe { $tile::<$r, 1>($t) }, )*
-            // SAFETY: as above.
-            $( ($r, 2) => unsafe { $tile::<$r, 2>($t) }, )*
-            _ => debug_assert!(false, "a tile of {} × {}", $rows, $vectors),
+            $( $r => unsafe { $tile::<$r, $vectors>($t) }, )*
+            _ => debug_assert!(false, "a tile of {} rows", $rows),
         }
     };
 }
@@ -329,6 +359,7 @@ pub(crate) struct Portable;
 
 impl Micro for Portable {
     const LANES: usize = 4;
+    const NARROW: usize = 4;
     const ROWS: usize = 4;
     const STEP: usize = 1;
     const EVEN: bool = false;
@@ -346,8 +377,8 @@ impl Micro for Portable {
     }
 
     #[inline(always)]
-    unsafe fn tile(_: &mut (), rows: usize, vectors: usize, t: Tile) {
-        by_rows!(tile4, rows, vectors, t: 1 2 3 4);
+    unsafe fn tile(_: &mut (), rows: usize, width: usize, t: Tile) {
+        by_rows!(tile4, 4, rows, width, t: [1 2 3 4]);
     }
 }
 
@@ -483,6 +514,32 @@ pub(crate) mod x86 {
         }
     }
 
+    /// As [`tile_bf16`], on vectors of half the width.
+    #[target_feature(enable = "avx512f,avx512vl,avx512bf16")]
+    unsafe fn half_bf16<const R: usize, const V: usize>(t: Tile) {
+        let pair = |x: __m256i| -> __m256bh {
+            // SAFETY: both are 256 bits without invalid patterns.
+            unsafe { std::mem::transmute(x) }
+        };
+        // SAFETY: the promise of [`Micro::tile`], which alone calls this.
+        unsafe {
+            tile_body!(
+                t,
+                R,
+                V,
+                u16,
+                8,
+                2,
+                _mm256_setzero_ps(),
+                |p: *mut f32| _mm256_loadu_ps(p),
+                |p: *mut f32, x| _mm256_storeu_ps(p, x),
+                |p: *const u16| pair(_mm256_set1_epi32(p.cast::<i32>().read_unaligned())),
+                |p: *const u16| pair(_mm256_loadu_si256(p.cast())),
+                |a, b, c| _mm256_dpbf16_ps(c, a, b)
+            );
+        }
+    }
+
     /// [`bf16::round`] by the instruction for it.
     ///
     /// # Safety
@@ -505,9 +562,10 @@ pub(crate) mod x86 {
     }
 
     macro_rules! micro {
-        ($name:ident, $lanes:literal, $rows:literal, $step:literal, $tile:ident: $($r:literal)* $(, $round:ident)?) => {
+        ($name:ident, $lanes:literal, $narrow:literal, $rows:literal, $step:literal, $tile:ident $(or $half:ident)?: $r:tt $(, $round:ident)?) => {
             impl Micro for $name {
                 const LANES: usize = $lanes;
+                const NARROW: usize = $narrow;
                 const ROWS: usize = $rows;
                 const STEP: usize = $step;
                 const EVEN: bool = false;
@@ -521,8 +579,8 @@ pub(crate) mod x86 {
                 }
 
                 #[inline(always)]
-                unsafe fn tile(_: &mut (), rows: usize, vectors: usize, t: Tile) {
-                    by_rows!($tile, rows, vectors, t: $($r)*);
+                unsafe fn tile(_: &mut (), rows: usize, width: usize, t: Tile) {
+                    by_rows!($tile $(or $half)?, $lanes, rows, width, t: $r);
                 }
 
                 $(
@@ -536,7 +594,7 @@ pub(crate) mod x86 {
         };
     }
 
-    micro!(Avx2, 8, 6, 1, tile256: 1 2 3 4 5 6);
-    micro!(Avx512, 16, 12, 1, tile512: 1 2 3 4 5 6 7 8 9 10 11 12);
-    micro!(Bf16, 16, 12, 2, tile_bf16: 1 2 3 4 5 6 7 8 9 10 11 12, round);
+    micro!(Avx2, 8, 8, 6, 1, tile256: [1 2 3 4 5 6]);
+    micro!(Avx512, 16, 8, 12, 1, tile512 or tile256: [1 2 3 4 5 6 7 8 9 10 11 12]);
+    micro!(Bf16, 16, 8, 12, 2, tile_bf16 or half_bf16: [1 2 3 4 5 6 7 8 9 10 11 12], round);
 }

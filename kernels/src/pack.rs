@@ -39,7 +39,7 @@ pub struct Weights {
 pub(crate) struct Panels {
     /// Packed columns in all panels but the last.
     pub wide: usize,
-    /// Packed columns in the last.
+    /// Packed columns in the last: as many, a vector, or half of one.
     pub last: usize,
     pub count: usize,
 }
@@ -56,6 +56,17 @@ impl Panels {
                 wide
             },
             count: columns.div_ceil(wide),
+        }
+    }
+
+    /// The last panel in `narrow` columns where those are enough.
+    pub fn narrowed(self, columns: usize, narrow: usize) -> Self {
+        match (1..=narrow).contains(&(columns % self.wide)) {
+            true => Panels {
+                last: narrow,
+                ..self
+            },
+            false => self,
         }
     }
 

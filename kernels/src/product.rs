@@ -95,7 +95,10 @@ pub(crate) fn product(
     let geometry = w.cpu.geometry(w.precision);
     let run = w.padded * w.precision.bytes();
     let chunk = (CHUNK / run.max(1)).clamp(2 * geometry.rows, MOST_ROWS);
-    let chunk = (chunk / geometry.rows * geometry.rows).min(count.max(1));
+    // Chunks as equal as can be, or the last would be a few rows for as many weights.
+    let chunks = count.div_ceil(chunk / geometry.rows * geometry.rows);
+    let chunk = count.div_ceil(chunks.max(1));
+    let chunk = chunk.next_multiple_of(geometry.rows).min(count.max(1));
     let chunks = count.div_ceil(chunk);
     // More tasks than threads, so that none waits long for the last; no sum depends on their number.
     let work = count * w.taps * w.padded * w.panels.columns();
@@ -237,7 +240,6 @@ impl<R: Rows> Task for Working<'_, R> {
         let mut unit = M::Unit::default();
         for panel in p.panels.0..p.panels.1 {
             let width = w.panels.width(panel);
-            let vectors = width / M::LANES;
             // Whole taps to a block, or a tap in pieces.
             let block_steps = (BLOCK / (width * bytes * p.step)).max(64);
             let block_taps = (block_steps / steps).clamp(1, taps);
@@ -260,6 +262,9 @@ impl<R: Rows> Task for Working<'_, R> {
                         let at = if single { 0 } else { from * width };
                         let sums = self.sums.get_mut(at..at + rows * width);
                         let sums = sums.unwrap_or_default();
+                        if last {
+                            p.fetch::<M>(panel, (from, rows));
+                        }
                         // SAFETY: `table` was filled for all rows and taps by `find`, whose pointers
                         // reach `padded` numbers; the packed panel holds `taps · padded` rows of
                         // `width`; `sums` has `rows · width` places.
@@ -274,7 +279,7 @@ impl<R: Rows> Task for Working<'_, R> {
                                 stride: width,
                                 fresh: tap == 0 && step == 0,
                             };
-                            M::tile(&mut unit, rows, vectors, t);
+                            M::tile(&mut unit, rows, width, t);
                         }
                         if last {
                             p.finish::<M>(panel, from, sums);
@@ -289,18 +294,38 @@ impl<R: Rows> Task for Working<'_, R> {
 }
 
 impl<R: Rows> Piece<'_, R> {
+    /// The first column of the result that panel `panel` gives, and how many.
+    #[inline(always)]
+    fn columns<M: Micro>(&self, panel: usize) -> (usize, usize) {
+        let (first, most) = match self.w.gated {
+            true => (panel * M::LANES, M::LANES),
+            false => (panel * self.w.panels.wide, self.w.panels.width(panel)),
+        };
+        (first, most.min(self.output.width.saturating_sub(first)))
+    }
+
+    /// Asks the memory for the places of these rows in panel `panel`, and for what is added to them,
+    /// while the product is on its way: they lie a row apart, which no CPU foresees.
+    #[inline(always)]
+    fn fetch<M: Micro>(&self, panel: usize, (from, rows): (usize, usize)) {
+        let (column, count) = self.columns::<M>(panel);
+        for row in 0..rows {
+            let at = (self.first + from + row) * self.output.width + column;
+            isa::fetch(self.output.at.wrapping_add(at), count);
+            if let Plus::Residual(numbers) = self.finish.plus {
+                isa::fetch(numbers.as_ptr().wrapping_add(at), count);
+            }
+        }
+    }
+
     /// Writes the rows from `from` on, whose sums in panel `panel` are given.
     #[inline(always)]
     fn finish<M: Micro>(&self, panel: usize, from: usize, sums: &mut [f32]) {
         let w = self.w;
         let width = w.panels.width(panel);
-        let column = panel * w.panels.wide;
-        let bias = w.bias.get(column..column + width).unwrap_or_default();
-        let (column, kept) = match w.gated {
-            true => (panel * M::LANES, M::LANES),
-            false => (column, width),
-        };
-        let kept = kept.min(self.output.width.saturating_sub(column));
+        let bias = panel * w.panels.wide;
+        let bias = w.bias.get(bias..bias + width).unwrap_or_default();
+        let (column, kept) = self.columns::<M>(panel);
         for (i, sums) in sums.chunks_exact_mut(width).enumerate() {
             let row = self.first + from + i;
             // SAFETY: rows `first..first + count` and columns `column..column + kept` lie inside the

@@ -6,7 +6,7 @@
 use crate::isa::Micro;
 use crate::math::{LANES, fold};
 use crate::vector::{self, Vector};
-use crate::vector_math::{exp, exp2};
+use crate::vector_math::exp;
 
 /// How good an exponential has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Power {
     fn of<V: Vector>(self, x: V) -> V {
         match self {
             Power::Exact => exp(x),
-            Power::Coarse => exp2(x),
+            Power::Coarse => x.exp2(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! Not for: the tile of a product (`isa`), nor plain loops over slices, which it does vectorise.
 
 use crate::isa::Cpu;
+use crate::vector_math;
 
 /// What [`Vector::power`] finds its power in, added: 1.5 · 2²³ rounds a number to an integer, which is
 /// then in the low bits.
@@ -47,6 +48,8 @@ pub(crate) trait Vector: Copy {
     fn fma(self, b: Self, c: Self) -> Self;
     /// Where self is larger, self, else `other`: that one too where either is not a number.
     fn max(self, other: Self) -> Self;
+    /// 2ˢᵉˡᶠ for self ≤ 0 to 1e-4 of it, at least 0 and at most about 2⁻¹²⁶ at the far end.
+    fn exp2(self) -> Self;
     /// self · 2ⁿ, where `shifted` is n + [`ROUND`]; self, not 0, and the result are normal numbers.
     fn power(self, shifted: Self) -> Self;
 }
@@ -178,6 +181,11 @@ impl Vector for Four {
     }
 
     #[inline(always)]
+    fn exp2(self) -> Self {
+        vector_math::exp2(self)
+    }
+
+    #[inline(always)]
     fn power(self, shifted: Self) -> Self {
         Four(std::array::from_fn(|i| {
             let n = shifted.0[i].to_bits() << 23;
@@ -191,6 +199,7 @@ pub(crate) mod x86 {
     use std::arch::x86_64::*;
 
     use super::{Vector, Wide};
+    use crate::vector_math;
 
     /// # Safety
     /// The CPU has AVX2 and FMA.
@@ -226,7 +235,7 @@ pub(crate) mod x86 {
     }
 
     macro_rules! vector {
-        ($name:ident, $inner:ty, $lanes:literal, $load:ident, $store:ident, $set:ident, $fma:ident, $round:expr,
+        ($name:ident, $inner:ty, $lanes:literal, $load:ident, $store:ident, $set:ident, $fma:ident, $round:expr, $exp2:expr,
          [$($of_two:ident $instruction:ident),*]) => {
             #[derive(Clone, Copy)]
             pub struct $name($inner);
@@ -259,6 +268,12 @@ pub(crate) mod x86 {
                 }
 
                 #[inline(always)]
+                fn exp2(self) -> Self {
+                    // SAFETY: as above.
+                    $name(unsafe { $exp2(self.0) })
+                }
+
+                #[inline(always)]
                 fn fma(self, b: Self, c: Self) -> Self {
                     // SAFETY: as above.
                     $name(unsafe { $fma(self.0, b.0, c.0) })
@@ -286,6 +301,7 @@ pub(crate) mod x86 {
                 _mm512_set1_ps,
                 _mm512_fmadd_ps,
                 $round,
+                exp2_512,
                 [
                     add _mm512_add_ps,
                     sub _mm512_sub_ps,
@@ -306,6 +322,25 @@ pub(crate) mod x86 {
             _mm256_storeu_si256(at.cast(), rounded);
         }
     }
+
+    /// The instructions that part a number into what is before and behind its point, and that multiply by a
+    /// power of two, take the place of the shifts and limits of [`vector_math::exp2`].
+    #[target_feature(enable = "avx512f,avx512dq")]
+    fn exp2_512(x: __m512) -> __m512 {
+        const DOWN: i32 = 1;
+        let r = _mm512_reduce_ps::<DOWN>(x);
+        let [a, b, c, d] = EXP2.map(|factor| _mm512_set1_ps(factor));
+        let p = _mm512_fmadd_ps(_mm512_fmadd_ps(_mm512_fmadd_ps(a, r, b), r, c), r, d);
+        _mm512_scalef_ps(p, x)
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    fn exp2_256(x: __m256) -> __m256 {
+        vector_math::exp2(Avx2(x)).0
+    }
+
+    /// The factors of 2ʳ for r in 0..1, highest power first, to 1e-4 of it.
+    const EXP2: [f32; 4] = [0.078_024_52, 0.226_067_16, 0.695_833_5, 0.999_925_2];
 
     #[target_feature(enable = "avx2")]
     fn power256(x: __m256, shifted: __m256) -> __m256 {
@@ -328,6 +363,7 @@ pub(crate) mod x86 {
         _mm256_set1_ps,
         _mm256_fmadd_ps,
         round_plainly::<Avx2, 8>,
+        exp2_256,
         [
             add _mm256_add_ps,
             sub _mm256_sub_ps,

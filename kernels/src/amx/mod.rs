@@ -80,6 +80,7 @@ impl<I: Instructions> Drop for Unit<I> {
 
 impl<I: Instructions> Micro for Tiles<I> {
     const LANES: usize = 16;
+    const NARROW: usize = 16;
     const ROWS: usize = 2 * GROUP;
     const STEP: usize = 32;
     const EVEN: bool = true;
@@ -98,13 +99,13 @@ impl<I: Instructions> Micro for Tiles<I> {
     }
 
     #[inline(always)]
-    unsafe fn tile(unit: &mut Unit<I>, rows: usize, vectors: usize, t: Tile) {
-        debug_assert!((1..=Self::ROWS).contains(&rows) && (1..=2).contains(&vectors));
+    unsafe fn tile(unit: &mut Unit<I>, rows: usize, width: usize, t: Tile) {
+        debug_assert!((1..=Self::ROWS).contains(&rows) && [16, 32].contains(&width));
         // SAFETY: the caller's promise.
         unsafe {
             unit.shape(rows);
             let tiles = &mut unit.instructions;
-            match (rows > GROUP, vectors > 1) {
+            match (rows > GROUP, width > 16) {
                 (false, false) => block::<I, 1, 1>(tiles, rows, t),
                 (false, true) => block::<I, 1, 2>(tiles, rows, t),
                 (true, false) => block::<I, 2, 1>(tiles, rows, t),

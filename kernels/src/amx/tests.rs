@@ -76,7 +76,7 @@ impl Case {
         };
         let mut unit = Unit::<I>::default();
         // SAFETY: what the tile leads to is as long as it says.
-        unsafe { Tiles::<I>::tile(&mut unit, self.rows, self.vectors, tile) };
+        unsafe { Tiles::<I>::tile(&mut unit, self.rows, 16 * self.vectors, tile) };
         out
     }
 

@@ -63,7 +63,7 @@ fn times<M: Micro>(
                 stride,
                 fresh,
             };
-            isa::tile::<M>(count, width / M::LANES, t);
+            isa::tile::<M>(count, width, t);
         }
     }
 }

@@ -442,7 +442,7 @@ impl Task for Multiply<'_> {
                                 stride: width,
                                 fresh: step == 0,
                             };
-                            M::tile(&mut unit, rows, width / M::LANES, t);
+                            M::tile(&mut unit, rows, width, t);
                         }
                     }
                 }
