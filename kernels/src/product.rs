@@ -102,7 +102,7 @@ pub(crate) fn product(
     let chunks = count.div_ceil(chunk);
     // More tasks than threads, so that none waits long for the last; no sum depends on their number.
     let work = count * w.taps * w.padded * w.panels.columns();
-    let wanted = (4 * rayon::current_num_threads()).min(work / WORTH).max(1);
+    let wanted = (8 * rayon::current_num_threads()).min(work / WORTH).max(1);
     let strips = wanted.div_ceil(chunks).clamp(1, w.panels.count.max(1));
     let strip = w.panels.count.div_ceil(strips);
     let strips = w.panels.count.div_ceil(strip);
@@ -132,7 +132,7 @@ pub(crate) fn product(
         0 => Ok(()),
         1 => task(0),
         n if wanted == 1 => (0..n).try_for_each(task),
-        n => (0..n).into_par_iter().try_for_each(task),
+        n => (0..n).into_par_iter().with_max_len(1).try_for_each(task),
     }
 }
 

@@ -316,7 +316,7 @@ impl Tiled<'_> {
         let chunks = count.div_ceil(tiles);
         // More tasks than threads, so that none waits long for the last.
         let work = count * w.taps * w.padded * w.panels.columns();
-        let wanted = (4 * rayon::current_num_threads()).min(work / WORTH).max(1);
+        let wanted = (8 * rayon::current_num_threads()).min(work / WORTH).max(1);
         let strips = wanted.div_ceil(chunks).clamp(1, w.panels.count.max(1));
         let strip = w.panels.count.div_ceil(strips);
         let strips = w.panels.count.div_ceil(strip);
