@@ -160,47 +160,57 @@ impl Input<'_> {
     }
 }
 
+/// `$do` for every `$i` below `$count`, written out: what is indexed by it stays in registers.
+macro_rules! each {
+    ($i:ident < $count:expr, $do:expr) => {
+        each!(@ $i, $count, $do; 0 1 2 3 4 5);
+    };
+    (@ $i:ident, $count:expr, $do:expr; $($n:literal)*) => {
+        $(
+            if $n < $count {
+                const $i: usize = $n;
+                $do;
+            }
+        )*
+    };
+}
+
 /// Both sides' transform of `get(row · columns + column)`, to `put` in the same order.
 #[inline(always)]
 fn transform<V: Vector, Y: Side, X: Side>(get: impl Fn(usize) -> V, mut put: impl FnMut(usize, V)) {
-    let zero = V::splat(0.0);
-    let mut columns = [[zero; MOST_IN]; MOST_IN];
-    for (x, to) in columns.iter_mut().enumerate().take(X::IN) {
-        let mut column = [zero; MOST_IN];
-        for (y, to) in column.iter_mut().enumerate().take(Y::IN) {
-            *to = get(y * X::IN + x);
-        }
-        *to = Y::input(column);
-    }
-    for y in 0..Y::IN {
-        let row = X::input(columns.map(|column| column[y]));
-        for (x, v) in row.into_iter().enumerate().take(X::IN) {
-            put(y * X::IN + x, v);
-        }
-    }
+    let mut columns = [[V::splat(0.0); MOST_IN]; MOST_IN];
+    each!(COLUMN < X::IN, {
+        let mut column = [V::splat(0.0); MOST_IN];
+        each!(ROW < Y::IN, column[ROW] = get(ROW * X::IN + COLUMN));
+        columns[COLUMN] = Y::input(column);
+    });
+    each!(ROW < Y::IN, {
+        let mut row = [V::splat(0.0); MOST_IN];
+        each!(COLUMN < X::IN, row[COLUMN] = columns[COLUMN][ROW]);
+        let row = X::input(row);
+        each!(COLUMN < X::IN, put(ROW * X::IN + COLUMN, row[COLUMN]));
+    });
 }
 
-/// Both sides' results of the products that `get` gives, to `put(row, column, result)`.
+/// Both sides' results of the products that `get` gives, row by row; what is past the tile's means nothing.
 #[inline(always)]
-fn results<V: Vector, Y: Side, X: Side>(
-    get: impl Fn(usize) -> V,
-    mut put: impl FnMut(usize, usize, V),
-) {
-    let zero = V::splat(0.0);
-    let mut columns = [[zero; MOST_OUT]; MOST_IN];
-    for (x, to) in columns.iter_mut().enumerate().take(X::IN) {
-        let mut column = [zero; MOST_IN];
-        for (y, to) in column.iter_mut().enumerate().take(Y::IN) {
-            *to = get(y * X::IN + x);
-        }
-        *to = Y::output(column);
-    }
-    for y in 0..Y::OUT {
-        let row = X::output(columns.map(|column| column[y]));
-        for (x, v) in row.into_iter().enumerate().take(X::OUT) {
-            put(y, x, v);
-        }
-    }
+fn results<V: Vector, Y: Side, X: Side>(get: impl Fn(usize) -> V) -> [[V; MOST_OUT]; MOST_OUT] {
+    let mut columns = [[V::splat(0.0); MOST_OUT]; MOST_IN];
+    each!(COLUMN < X::IN, {
+        let mut column = [V::splat(0.0); MOST_IN];
+        each!(ROW < Y::IN, column[ROW] = get(ROW * X::IN + COLUMN));
+        columns[COLUMN] = Y::output(column);
+    });
+    let mut all = [[V::splat(0.0); MOST_OUT]; MOST_OUT];
+    each!(ROW < Y::OUT, {
+        let mut row = [V::splat(0.0); MOST_IN];
+        each!(
+            COLUMN < X::IN,
+            row[COLUMN] = columns[COLUMN][ROW % MOST_OUT]
+        );
+        all[ROW % MOST_OUT] = X::output(row);
+    });
+    all
 }
 
 /// The sums of a chunk in some panels, and where its results go.
@@ -250,13 +260,15 @@ impl Results<'_> {
                     };
                     // SAFETY: as above.
                     let get = |k: usize| unsafe { V::load(sums.add(k * self.product)) };
-                    results::<V, Y, X>(get, |dy, dx, sum: V| {
-                        if y + dy < to.h && x + dx < to.w {
+                    let all = results::<V, Y, X>(get);
+                    let (rows, columns) = (Y::OUT.min(to.h - y), X::OUT.min(to.w - x));
+                    for (dy, row) in all.iter().enumerate().take(rows) {
+                        for (dx, sum) in row.iter().enumerate().take(columns) {
                             let position = (n * to.h + y + dy) * to.w + x + dx;
                             // SAFETY: a position of the result, `kept` of its columns.
                             unsafe { self.write(sum.add(bias), n, position, column, kept) };
                         }
-                    });
+                    }
                 }
             }
         }
