@@ -127,13 +127,13 @@ def turn(f):
     return times
 
 
-def by_turns(engines):
-    """{engine: (seconds, the first engine's seconds over its own)}: medians over the turns of {engine: what takes a turn}.
+def by_turns(engines, least):
+    """{engine: (seconds, the first engine's seconds over its own)}: medians over `least` rounds or more of {engine: what takes a turn}.
 
     The cores get slower and faster for minutes: a ratio is taken within a round, where every engine has a turn.
     """
     rounds, begun = [], time.perf_counter()
-    while len(rounds) < 6 or (time.perf_counter() - begun < 10):
+    while len(rounds) < least or (time.perf_counter() - begun < 10):
         # The calls of the second half: what the engine before left in the caches is gone.
         rounds.append({name: statistics.median(t[len(t) // 2:]) for name, t in ((name, take()) for name, take in engines.items())})
     first, rounds = next(iter(engines)), rounds[1:]
@@ -228,7 +228,7 @@ def compare(a, folder):
                 engines[name] = lambda call=call: turn(call)
                 if a.gradients:
                     print("%s, %s %s: %.2f GiB over the weights" % (measure, name, precision, over_weights(call)), flush=True)
-            for name, figure in by_turns(engines).items():
+            for name, figure in by_turns(engines, 4 if a.gradients else 6).items():
                 figures.setdefault(f"{name} {precision}", {})[measure] = figure
             del engines
         ours.close()

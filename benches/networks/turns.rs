@@ -11,7 +11,9 @@ pub fn take(mut measures: Vec<Measure>) {
     for line in std::io::stdin().lines() {
         let wanted = line.unwrap();
         let known = measures.iter_mut().find(|(name, _)| *name == wanted);
-        let (_, f) = known.unwrap_or_else(|| panic!("no measure {wanted:?}"));
+        let Some((_, f)) = known else {
+            return eprintln!("no measure {wanted:?}");
+        };
         let (begin, mut seconds) = (Instant::now(), Vec::new());
         while seconds.is_empty() || begin.elapsed().as_secs_f64() < 0.5 {
             let start = Instant::now();

@@ -20,7 +20,7 @@ use self::transform::{Input, Planes, Results};
 use crate::conv::{Size, Window};
 use crate::cpu::CpuPath;
 use crate::error::Result;
-use crate::isa::{self, Cpu, Micro, Precision, Task, Tile};
+use crate::isa::{self, Cpu, Micro, Task, Tile};
 use crate::math::Act;
 use crate::memory::{Buffer, with_scratch};
 use crate::pack::{Plain, Weights};
@@ -61,20 +61,21 @@ impl Tiling {
     ///
     /// | map, channels | avx512 | avx512bf16 |
     /// |---|---|---|
-    /// | 128², 16 → 16 | 58 / 89 / 131 / 109 | 82 / 108 / 127 / 137 |
-    /// | 32², 64 → 64 | 102 / 179 / 228 / 253 | 177 / 308 / 379 / 277 |
-    /// | 16², 4 → 64 | 36 / 22 / 29 / 36 | 23 / 24 / 28 / 33 |
-    /// | 16², 128 → 128 | 96 / 186 / 254 / 270 | 186 / 371 / 470 / 377 |
-    /// | 4², 192 → 192 | 92 / 167 / 180 / 124 | 178 / 300 / 273 / 207 |
-    /// | 64², 320 → 320 | 106 / 185 / 209 / 225 | 199 / 345 / 426 / 439 |
-    /// | 32², 640 → 640 | 110 / 182 / 241 / 344 | 215 / 392 / 509 / 552 |
-    /// | 16², 1280 → 1280 | 102 / 201 / 307 / 329 | 217 / 452 / 549 / 609 |
-    /// | 8², 1280 → 1280 | 99 / 200 / 219 / 165 | 213 / 357 / 394 / 292 |
+    /// | 128², 16 → 16 | 57 / 70 / 95 / 140 | 60 / 101 / 109 / 219 |
+    /// | 32², 64 → 64 | 98 / 172 / 231 / 294 | 165 / 298 / 351 / 463 |
+    /// | 16², 4 → 64 | 29 / 32 / 34 / 41 | 24 / 31 / 44 / 43 |
+    /// | 16², 128 → 128 | 101 / 196 / 252 / 341 | 182 / 336 / 449 / 566 |
+    /// | 4², 192 → 192 | 92 / 164 / 149 / 116 | 163 / 261 / 238 / 188 |
+    /// | 64², 320 → 320 | 100 / 186 / 236 / 298 | 218 / 340 / 420 / 545 |
+    /// | 32², 640 → 640 | 111 / 210 / 261 / 351 | 202 / 391 / 508 / 632 |
+    /// | 16², 1280 → 1280 | 100 / 213 / 280 / 350 | 218 / 436 / 607 / 675 |
+    /// | 8², 1280 → 1280 | 109 / 200 / 245 / 181 | 210 / 346 / 367 / 417 |
     ///
-    /// So few channels stay direct, f32 takes the largest tile where channels and places are many, and
-    /// bf16, which loses more with each size (above), the middle one. Weights grow with the tile, to 1.8,
-    /// 2.7 and 4 times as many: where few places share many, they stay as they are. AMX is direct: its
-    /// products cost a tenth, and the transforms what they do elsewhere (not measured).
+    /// So few channels stay direct, and the largest tile is taken where there are some dozens of its
+    /// places: in bf16 too, whose error through a whole U-Net of Stable Diffusion 1.5's shape is then 1.5 %
+    /// (1.1 % by the middle one; PyTorch's in bf16 is 1.7 %). Weights grow with the tile, to 1.8, 2.7 and
+    /// 4 times as many: where few places share many, the middle one is taken, or they stay as they are.
+    /// AMX is direct: its products cost a tenth, and the transforms what they do elsewhere (not measured).
     pub fn choose(
         cpu: Cpu,
         (inputs, outputs): (usize, usize),
@@ -92,10 +93,10 @@ impl Tiling {
         if !suits || cpu.path() == CpuPath::Amx {
             return Tiling::Direct;
         }
-        let large = places >= 256 && inputs.min(outputs) >= 64 && weights <= 1 << 10;
-        match cpu.precision() {
-            Precision::F32 if large => Tiling::FourByFour,
-            _ => Tiling::FourByTwo,
+        let large = places >= 64 && weights <= 1 << 10;
+        match large {
+            true => Tiling::FourByFour,
+            false => Tiling::FourByTwo,
         }
     }
 
@@ -115,7 +116,7 @@ impl Tiling {
     }
 
     /// Products for a tile.
-    pub(crate) fn products(self) -> usize {
+    pub fn products(self) -> usize {
         match self {
             Tiling::Direct => 9,
             Tiling::TwoByTwo => Two::IN * Two::IN,

@@ -49,5 +49,17 @@ pub(super) fn of(cpu: Cpu) -> Option<String> {
             }
         }
     }
+    // How a layer is packed goes by its size, and that rule may change.
+    let window = Window {
+        size: 3,
+        stride: 1,
+        padding: (1, 1),
+    };
+    for side in [4, 8, 16, 32, 64] {
+        for channels in [4, 16, 64, 192, 640, 1280] {
+            let tiling = Tiling::choose(cpu, (channels, channels), window, (side, side));
+            hash.update(&[tiling.products() as u8]);
+        }
+    }
     Some(format!("{} {}", cpu.path(), hash.finalize().to_hex()))
 }
