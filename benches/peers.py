@@ -3,7 +3,7 @@ benches/peers [--sd15 32|64|whole] [--gradients | --start] [--avx2] [--json FILE
 
 Medians on this machine, at the models' own sizes, f32 first and then bf16, Semblance's own (cargo bench --bench networks),
 torch and OpenVINO by turns: a ratio is the median over rounds, so what slows the machine for a while slows all of them. `--sd15 SIDE` takes a U-Net of Stable Diffusion 1.5's shape with random weights on SIDE x
-SIDE latents, `--sd15 whole` all networks of such a model (for a quarter of an hour, with 20 GB of memory and 2 of disk).
+SIDE latents, `--sd15 whole` all networks of such a model (for half an hour, with 20 GB of memory and 2 of disk).
 `--gradients` times forward and backward to latents and text instead, beside torch alone. `--start` times ours from nothing
 loaded to the first step, for a whole model of that shape (it takes 9 GB of disk for that long). `--avx2` holds everybody to
 AVX2, and so to f32. benches/peers sets up what this needs outside the checkout. Not a test: it asserts nothing.
@@ -128,12 +128,12 @@ def turn(f):
 
 
 def by_turns(engines, least):
-    """{engine: (seconds, the first engine's seconds over its own)}: medians over `least` rounds or more of {engine: what takes a turn}.
+    """{engine: (seconds, the first engine's over its own)}: medians over `least` rounds or more of {engine: what takes a turn}.
 
     The cores get slower and faster for minutes: a ratio is taken within a round, where every engine has a turn.
     """
     rounds, begun = [], time.perf_counter()
-    while len(rounds) < least or (time.perf_counter() - begun < 10):
+    while len(rounds) < least or time.perf_counter() - begun < 10:
         # The calls of the second half: what the engine before left in the caches is gone.
         rounds.append({name: statistics.median(t[len(t) // 2:]) for name, t in ((name, take()) for name, take in engines.items())})
     first, rounds = next(iter(engines)), rounds[1:]
@@ -228,8 +228,9 @@ def compare(a, folder):
                 engines[name] = lambda call=call: turn(call)
                 if a.gradients:
                     print("%s, %s %s: %.2f GiB over the weights" % (measure, name, precision, over_weights(call)), flush=True)
-            for name, figure in by_turns(engines, 4 if a.gradients else 6).items():
-                figures.setdefault(f"{name} {precision}", {})[measure] = figure
+            for name, (seconds, ratio) in by_turns(engines, 4 if a.gradients else 6).items():
+                figures.setdefault(f"{name} {precision}", {})[measure] = seconds, ratio
+                print("%s, %s %s: %.1f ms (%.2f)" % (measure, name, precision, 1e3 * seconds, ratio), flush=True)
             del engines
         ours.close()
     show(a, figures, cases)
