@@ -13,7 +13,7 @@ use crate::vector_math::exp;
 pub(crate) enum Power {
     /// eˣ to 2 units in the last place (Cephes' polynomial).
     Exact,
-    /// 2ˣ to 1e-4 of it: for weights that are rounded to bf16.
+    /// 2ˣ to 1e-4 of it, 0 at the far end on some paths: for weights that are rounded to bf16.
     Coarse,
 }
 
@@ -26,7 +26,7 @@ impl Power {
         }
     }
 
-    /// The power of `x` ≤ 0; at the far end the smallest normal number or so, never 0.
+    /// The power of `x` ≤ 0; at the far end the smallest normal number or so, or 0 ([`Power::Coarse`]).
     #[inline(always)]
     fn of<V: Vector>(self, x: V) -> V {
         match self {
