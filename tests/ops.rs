@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/noise.rs"]
+mod noise;
+
+use noise::noise;
 use semblance::nn::candle::Candle;
 use semblance::nn::native::Native;
 use semblance::nn::{Act, ConvSpec, LinearSpec, Mask, Ops, Plus, Shape};
@@ -22,17 +26,6 @@ fn everywhere(check: impl Check) {
             Err(_) => println!("skipped: no {path} here"),
         }
     }
-}
-
-/// Numbers that look random, the same every time.
-fn noise(count: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
-    (0..count)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
 }
 
 fn close(a: &[f32], b: &[f32]) {
