@@ -88,6 +88,28 @@ fn attend(cpu: Cpu, queries: usize, keys: usize, heads: usize, size: usize) -> f
     })
 }
 
+/// The cotangents of queries, keys and values.
+fn attend_back(cpu: Cpu, queries: usize, keys: usize, heads: usize, size: usize) -> f64 {
+    let row = heads * size;
+    let (q, k) = (noise(queries * row), noise(keys * row));
+    let at = Qkv {
+        q: &q,
+        k: &k,
+        v: &k,
+    };
+    let (mut gq, mut gk, mut gv) = (q.clone(), k.clone(), k.clone());
+    let h = Heads {
+        samples: 1,
+        queries,
+        keys,
+        heads,
+        size,
+    };
+    rate((10 * queries * keys * row) as f64, || {
+        attention_cotangent(cpu, at, &q, h, Mask::None, [&mut gq, &mut gk, &mut gv]).unwrap()
+    })
+}
+
 /// Billions of numbers a second.
 fn norm(cpu: Cpu, rows: usize, c: usize, groups: usize) -> f64 {
     let x = noise(rows * c);
@@ -131,6 +153,15 @@ const MEASURES: &[Measure] = &[
     ("attention 4096², 8×40", |c| attend(c, 4096, 4096, 8, 40)),
     ("attention 1024², 8×80", |c| attend(c, 1024, 1024, 8, 80)),
     ("attention 4096×77, 8×40", |c| attend(c, 4096, 77, 8, 40)),
+    ("attention back 4096², 8×40", |c| {
+        attend_back(c, 4096, 4096, 8, 40)
+    }),
+    ("attention back 1024², 8×80", |c| {
+        attend_back(c, 1024, 1024, 8, 80)
+    }),
+    ("attention back 4096×77, 8×40", |c| {
+        attend_back(c, 4096, 77, 8, 40)
+    }),
     ("group norm, G/s, 4096×320", |c| norm(c, 4096, 320, 32)),
 ];
 

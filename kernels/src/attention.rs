@@ -51,6 +51,14 @@ const QUERIES: usize = 48;
 /// Most rows in a tile.
 const MOST_ROWS: usize = 32;
 
+/// What the operands of attention over `keys` keys are rounded to.
+pub(crate) fn precision(cpu: Cpu, keys: usize) -> Precision {
+    match keys < FEW_KEYS {
+        true => Precision::F32,
+        false => cpu.precision(),
+    }
+}
+
 /// Attention of `q` (`samples × queries × heads · size`) over `k` and `v` (`samples × keys × heads ·
 /// size`) into `out`, which has `q`'s shape.
 ///
@@ -84,10 +92,7 @@ pub fn attention(
         let what = format!("{lengths:?} numbers for {heads:?}");
         return Err(mismatch("attention", what));
     }
-    let precision = match keys < FEW_KEYS {
-        true => Precision::F32,
-        false => cpu.precision(),
-    };
+    let precision = precision(cpu, keys);
     let layout = Layout {
         tile_rows: cpu.geometry(precision).rows,
         keys: Columns::new(cpu, precision, keys, size),

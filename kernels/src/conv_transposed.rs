@@ -6,10 +6,12 @@
 //! larger one every position is multiplied with all places of the kernel, and every input adds up what
 //! its places got: no more work than the convolution itself.
 
+use std::sync::Arc;
+
 use crate::conv::{Conv, Size, Window};
 use crate::error::{Result, mismatch};
 use crate::linear::linear;
-use crate::memory::with_scratch;
+use crate::memory::{Arena, with_scratch};
 use crate::pack::{Plain, Weights};
 use crate::product::Finish;
 use crate::slices::by_rows;
@@ -33,10 +35,10 @@ enum Back {
 }
 
 impl Conv {
-    /// The transpose, packed anew.
+    /// The transpose, packed anew, in a buffer of `room` or of its own.
     ///
     /// Errors when there are more zeros around the map than the kernel reaches over.
-    pub fn transposed(&self) -> Result<ConvTransposed> {
+    pub fn transposed(&self, room: Option<&Arc<Arena>>) -> Result<ConvTransposed> {
         let window = self.window;
         let (size, padding) = (window.size, window.padding);
         let around = |p: usize| (size - 1).checked_sub(p);
@@ -50,8 +52,8 @@ impl Conv {
             padding: (before, after),
         };
         let back = match window.stride {
-            1 => Back::Turned(self.turned(turned)?),
-            _ => Back::Apart(self.apart()?),
+            1 => Back::Turned(self.turned(turned, room)?),
+            _ => Back::Apart(self.apart(room)?),
         };
         Ok(ConvTransposed {
             back,
@@ -60,12 +62,17 @@ impl Conv {
         })
     }
 
-    fn turned(&self, window: Window) -> Result<Conv> {
+    fn turned(&self, window: Window, room: Option<&Arc<Arena>>) -> Result<Conv> {
         let (inputs, outputs) = self.channels();
         let tiling = self.tiling;
         let gathers = self.gathers || Conv::gathers(outputs, window);
         if tiling != Tiling::Direct || !gathers {
-            return Conv::over(self.weights.exchanged(tiling)?, outputs, window, tiling);
+            return Conv::over(
+                self.weights.exchanged(tiling, room)?,
+                outputs,
+                window,
+                tiling,
+            );
         }
         let last = window.size * window.size - 1;
         let number = |i: usize, tap: usize, o: usize| self.number(o, last - tap, i);
@@ -73,8 +80,8 @@ impl Conv {
         Conv::assemble(self.weights.cpu, number, None, io, window, tiling)
     }
 
-    fn apart(&self) -> Result<Weights> {
-        let quick = (!self.gathers).then(|| self.weights.exchanged_apart());
+    fn apart(&self, room: Option<&Arc<Arena>>) -> Result<Weights> {
+        let quick = (!self.gathers).then(|| self.weights.exchanged_apart(room));
         if let Some(weights) = quick.flatten() {
             return weights;
         }

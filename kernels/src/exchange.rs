@@ -4,22 +4,24 @@
 //! layers need no second copy in memory. Not for: layers whose windows are gathered, whose groups are
 //! mixed with their inputs (`conv_transposed` takes those number by number).
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::isa::Precision;
-use crate::memory::Buffer;
+use crate::memory::{Arena, Buffer};
 use crate::pack::Weights;
 use crate::winograd::Tiling;
 
 impl Weights {
     /// The weights of the kernel turned by 180°, with inputs and outputs exchanged and without bias, all
     /// packed for `tiling`; of a linear layer its transpose. A gated layer must be [`Weights::opened`]
-    /// first.
-    pub(crate) fn exchanged(&self, tiling: Tiling) -> Result<Weights> {
+    /// first. The numbers lie in a buffer of `room`, or of their own.
+    pub(crate) fn exchanged(&self, tiling: Tiling, room: Option<&Arc<Arena>>) -> Result<Weights> {
         let to = Self::laid_out(self.cpu, self.taps, self.outputs, self.inputs, false);
         let group = to.column() / to.taps;
-        Self::exchange(to, |p, width, panel| {
+        Self::exchange(to, room, |p, width, panel| {
             let groups = panel.chunks_exact_mut((group * width).max(1));
             for (tap, group) in groups.enumerate() {
                 let (factor, tap) = tiling.turned(self.taps, tap);
@@ -45,11 +47,11 @@ impl Weights {
 
     /// A linear layer from these outputs to the inputs of all groups, one group after the other. `None`
     /// where a group's inputs do not fill whole panels.
-    pub(crate) fn exchanged_apart(&self) -> Option<Result<Weights>> {
+    pub(crate) fn exchanged_apart(&self, room: Option<&Arc<Arena>>) -> Option<Result<Weights>> {
         let wide = self.panels.wide;
         let to = Self::laid_out(self.cpu, 1, self.outputs, self.taps * self.inputs, false);
         self.inputs.is_multiple_of(wide).then(|| {
-            Self::exchange(to, |p, width, panel| {
+            Self::exchange(to, room, |p, width, panel| {
                 let (tap, first) = (p * wide / self.inputs, p * wide % self.inputs);
                 self.exchange_group(tap, first, panel, width);
             })
@@ -57,14 +59,39 @@ impl Weights {
     }
 
     /// `to` with its numbers: `fill` is told each panel, its width and its place.
-    fn exchange(to: Weights, fill: impl Fn(usize, usize, &mut [f32]) + Sync) -> Result<Weights> {
-        let mut data = Buffer::zeros(to.column() * to.panels.columns())?;
+    fn exchange(
+        to: Weights,
+        room: Option<&Arc<Arena>>,
+        fill: impl Fn(usize, usize, &mut [f32]) + Sync,
+    ) -> Result<Weights> {
+        let (column, len) = (to.column(), to.column() * to.panels.columns());
+        // What `fill` leaves out: inputs and columns up to whole steps and panels.
+        let gaps = to.inputs < to.padded || to.outputs < to.panels.columns();
         // All panels but the last are equal, so the pieces are the panels.
-        data.par_chunks_mut((to.column() * to.panels.wide).max(1))
-            .enumerate()
-            .for_each(|(p, panel)| fill(p, to.panels.width(p), panel));
+        let fill = |(p, panel): (usize, &mut [f32])| {
+            if gaps {
+                panel.fill(0.0);
+            }
+            fill(p, to.panels.width(p), panel);
+        };
+        let fill_all = |data: &mut [f32]| {
+            let panels = data.par_chunks_mut((column * to.panels.wide).max(1));
+            panels.enumerate().for_each(fill);
+        };
+        let data = match room {
+            Some(room) => {
+                let mut data = room.take(len)?;
+                fill_all(&mut data);
+                data.into()
+            }
+            None => {
+                let mut data = Buffer::zeros(len)?;
+                fill_all(&mut data);
+                data.into()
+            }
+        };
         Ok(Weights {
-            data: data.into(),
+            data,
             bias: Buffer::zeros(to.panels.columns())?.into(),
             ..to
         })

@@ -251,16 +251,6 @@ pub(crate) fn border<M: Micro>(i: usize, tiles: usize, count: usize) -> usize {
     }
 }
 
-/// [`Micro::tile`] for once.
-///
-/// # Safety
-/// As [`Micro::tile`].
-#[inline(always)]
-pub(crate) unsafe fn tile<M: Micro>(rows: usize, width: usize, t: Tile) {
-    // SAFETY: the caller's promise.
-    unsafe { M::tile(&mut M::Unit::default(), rows, width, t) };
-}
-
 /// Asks the memory for the lines of `count` numbers at `at`, anywhere, which are soon read or written.
 #[inline(always)]
 pub(crate) fn fetch(at: *const f32, count: usize) {

@@ -116,6 +116,8 @@ impl DerefMut for Buffer {
 pub struct Arena {
     free: Mutex<Vec<Buffer>>,
     keep: usize,
+    /// A buffer is lent for no less than one in so many of its numbers.
+    least: usize,
 }
 
 /// A buffer on loan from an [`Arena`], to which it returns; holds old numbers at first.
@@ -127,18 +129,29 @@ pub struct Pooled {
 }
 
 impl Arena {
-    /// An arena that keeps at most `keep` bytes for later.
+    /// An arena that keeps at most `keep` bytes for later, for values of many lengths at once.
     pub fn new(keep: usize) -> Arc<Arena> {
+        Self::lending(keep, 2)
+    }
+
+    /// An arena that keeps at most `keep` bytes for later, for one value after the other: a long buffer
+    /// serves the short ones too.
+    pub fn of_one(keep: usize) -> Arc<Arena> {
+        Self::lending(keep, usize::MAX)
+    }
+
+    fn lending(keep: usize, least: usize) -> Arc<Arena> {
         Arc::new(Arena {
             free: Mutex::new(Vec::new()),
             keep,
+            least,
         })
     }
 
     /// A buffer of `len` numbers with any content.
     pub fn take(self: &Arc<Arena>, len: usize) -> Result<Pooled> {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |b: &Buffer| b.len() >= len && b.len() / 2 <= len.max(1024);
+        let fits = |b: &Buffer| b.len() >= len && b.len() / self.least <= len.max(1024);
         let best = (free.iter().enumerate())
             .filter(|(_, b)| fits(b))
             .min_by_key(|(_, b)| b.len())
@@ -244,6 +257,14 @@ mod tests {
         assert_eq!(again, first.map(|p| (p, 1900)));
         drop(arena.take(5000));
         assert!(arena.free.lock().is_ok_and(|free| free.is_empty()));
+    }
+
+    #[test]
+    fn a_long_buffer_serves_short_values_where_there_is_one_at_a_time() {
+        for (arena, again) in [(Arena::new(1 << 16), false), (Arena::of_one(1 << 16), true)] {
+            let first = arena.take(10_000).map(|b| b.as_ptr());
+            assert_eq!(arena.take(2000).map(|b| b.as_ptr()) == first, again);
+        }
     }
 
     #[test]

@@ -7,11 +7,13 @@
 //! inputs lie in pairs, because the instruction takes two at once. Missing inputs and columns are
 //! zeros.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use crate::error::{Result, mismatch};
 use crate::isa::{Cpu, Geometry, Precision};
-use crate::memory::Buffer;
+use crate::memory::{Arena, Buffer};
 use crate::packed::Packed;
 use crate::winograd::Tiling;
 
@@ -282,14 +284,15 @@ impl Weights {
         }
     }
 
-    /// The transposed weights of a linear layer, without bias: what a cotangent goes back through.
+    /// The transposed weights of a linear layer, without bias: what a cotangent goes back through. They
+    /// lie in a buffer of `room`, or of their own.
     ///
     /// Errors for a convolution's weights and for gated ones, which are [`Weights::opened`] first.
-    pub fn transposed(&self) -> Result<Weights> {
+    pub fn transposed(&self, room: Option<&Arc<Arena>>) -> Result<Weights> {
         if self.taps != 1 || self.gated {
             return Err(mismatch("transposed", "a convolution or a gated layer"));
         }
-        self.exchanged(Tiling::Direct)
+        self.exchanged(Tiling::Direct, room)
     }
 
     fn share(&self) -> Weights {

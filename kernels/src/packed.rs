@@ -1,4 +1,4 @@
-//! Packed numbers: a buffer of their own, or a piece of a larger one that was read from a file.
+//! Packed numbers: a buffer of their own, one on loan, or a piece of a larger one that was read from a file.
 //!
 //! For: weights, which are never written again once they are packed. Not for: values.
 //!
@@ -6,19 +6,26 @@
 //! disk that fails, kills the process that looks at it, and that process is an image editor. Memory also
 //! comes in large pages, which the page cache does not.
 
+use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::memory::Buffer;
+use crate::memory::{Buffer, Pooled};
 
 /// What a piece begins at a multiple of, in numbers: a cache line.
 pub const LINE: usize = 16;
 
+/// What numbers can lie in.
+trait Whole: Deref<Target = [f32]> + fmt::Debug + Send + Sync {}
+
+impl Whole for Buffer {}
+impl Whole for Pooled {}
+
 /// Numbers that are only read. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Packed {
-    whole: Arc<Buffer>,
+    whole: Arc<dyn Whole>,
     from: usize,
     len: usize,
 }
@@ -28,7 +35,7 @@ impl Packed {
     pub fn piece(whole: &Arc<Buffer>, from: usize, len: usize) -> Option<Packed> {
         let end = from.checked_add(len)?;
         (from.is_multiple_of(LINE) && end <= whole.len()).then(|| Packed {
-            whole: Arc::clone(whole),
+            whole: Arc::<Buffer>::clone(whole),
             from,
             len,
         })
@@ -56,6 +63,23 @@ impl From<Buffer> for Packed {
             len: buffer.len(),
             whole: Arc::new(buffer),
         }
+    }
+}
+
+impl From<Pooled> for Packed {
+    fn from(buffer: Pooled) -> Self {
+        Packed {
+            from: 0,
+            len: buffer.len(),
+            whole: Arc::new(buffer),
+        }
+    }
+}
+
+impl Default for Packed {
+    /// No numbers.
+    fn default() -> Self {
+        Buffer::default().into()
     }
 }
 

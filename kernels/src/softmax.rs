@@ -80,26 +80,31 @@ pub(crate) fn weigh<M: Micro>(power: Power, scale: f32, top: f32, row: &mut [f32
     })
 }
 
-/// [`weigh`] for a row in parts of whole vectors: `total` and the sum, number by number of a vector.
+/// [`weigh`] for a row in parts of whole vectors; to `sums` are added, number by number of a vector, the
+/// powers and the powers times what `d`, as long, has in their places.
 #[inline(always)]
 pub(crate) fn weigh_more<V: Vector>(
     power: Power,
-    scale: f32,
-    top: f32,
+    (scale, top): (f32, f32),
     part: &mut [f32],
-    total: V,
-) -> V {
+    d: &[f32],
+    sums: (V, V),
+) -> (V, V) {
     let (scale, top) = (V::splat(scale), V::splat(-top));
-    let mut total = total;
-    for x in part.chunks_exact_mut(V::LANES) {
-        // SAFETY: a vector's numbers.
+    let (mut total, mut product) = sums;
+    for (x, d) in part
+        .chunks_exact_mut(V::LANES)
+        .zip(d.chunks_exact(V::LANES))
+    {
+        // SAFETY: a vector's numbers each.
         unsafe {
             let y = power.of(V::load(x.as_ptr()).fma(scale, top));
             y.store(x.as_mut_ptr());
             total = total.add(y);
+            product = y.fma(V::load(d.as_ptr()), product);
         }
     }
-    total
+    (total, product)
 }
 
 /// The largest of `part`, whole vectors, and `top`, number by number of a vector.
@@ -111,17 +116,6 @@ pub(crate) fn highest<V: Vector>(part: &[f32], top: V) -> V {
         top = unsafe { V::load(x.as_ptr()) }.max(top);
     }
     top
-}
-
-/// `sum` and the products of `a` and `b`, whole vectors, number by number of a vector.
-#[inline(always)]
-pub(crate) fn dot<V: Vector>(a: &[f32], b: &[f32], sum: V) -> V {
-    let mut sum = sum;
-    for (a, b) in a.chunks_exact(V::LANES).zip(b.chunks_exact(V::LANES)) {
-        // SAFETY: a vector's numbers each.
-        sum = unsafe { V::load(a.as_ptr()).fma(V::load(b.as_ptr()), sum) };
-    }
-    sum
 }
 
 /// As [`weigh`], rounded to bf16 into `to`, two to a place, zeros after them; the sum is of what was not

@@ -3,6 +3,7 @@
 //! For: loops that the compiler does not vectorise by itself, written once for every path ([`Wide`]).
 //! Not for: the tile of a product (`isa`), nor plain loops over slices, which it does vectorise.
 
+use crate::bf16::pair;
 use crate::isa::Cpu;
 use crate::vector_math;
 
@@ -38,6 +39,12 @@ pub(crate) trait Vector: Copy {
     /// # Safety
     /// `at` may be written for [`Vector::LANES`] numbers.
     unsafe fn store_bf16(self, at: *mut u16);
+
+    /// Stores the nearest bf16 numbers of self and of `next` by turns, self's first.
+    ///
+    /// # Safety
+    /// `at` may be written for as many places as a vector has numbers, two bf16 numbers in each.
+    unsafe fn store_pairs(self, next: Self, at: *mut f32);
 
     fn splat(x: f32) -> Self;
     fn add(self, other: Self) -> Self;
@@ -140,6 +147,13 @@ impl Vector for Four {
     }
 
     #[inline(always)]
+    unsafe fn store_pairs(self, next: Self, at: *mut f32) {
+        let pairs: [f32; 4] = std::array::from_fn(|i| pair(self.0[i], next.0[i]));
+        // SAFETY: the caller's promise.
+        unsafe { at.cast::<[f32; 4]>().write_unaligned(pairs) }
+    }
+
+    #[inline(always)]
     fn splat(x: f32) -> Self {
         Four([x; 4])
     }
@@ -199,6 +213,7 @@ pub(crate) mod x86 {
     use std::arch::x86_64::*;
 
     use super::{Vector, Wide};
+    use crate::bf16::pair;
     use crate::vector_math;
 
     /// # Safety
@@ -234,8 +249,22 @@ pub(crate) mod x86 {
         }
     }
 
+    /// As [`round_plainly`], of two vectors by turns.
+    #[inline(always)]
+    unsafe fn pair_plainly<V: Vector, const N: usize>(x: V, next: V, at: *mut f32) {
+        let (mut first, mut second) = ([0.0_f32; N], [0.0_f32; N]);
+        // SAFETY: the arrays are a vector long, and so is what the caller may write.
+        unsafe {
+            x.store(first.as_mut_ptr());
+            next.store(second.as_mut_ptr());
+            let pairs: [f32; N] = std::array::from_fn(|i| pair(first[i], second[i]));
+            at.cast::<[f32; N]>().write_unaligned(pairs);
+        }
+    }
+
     macro_rules! vector {
-        ($name:ident, $inner:ty, $lanes:literal, $load:ident, $store:ident, $set:ident, $fma:ident, $round:expr, $exp2:expr,
+        ($name:ident, $inner:ty, $lanes:literal, $load:ident, $store:ident, $set:ident, $fma:ident,
+         ($round:expr, $pair:expr), $exp2:expr,
          [$($of_two:ident $instruction:ident),*]) => {
             #[derive(Clone, Copy)]
             pub struct $name($inner);
@@ -259,6 +288,12 @@ pub(crate) mod x86 {
                 unsafe fn store_bf16(self, at: *mut u16) {
                     // SAFETY: as above.
                     unsafe { $round(self, at) }
+                }
+
+                #[inline(always)]
+                unsafe fn store_pairs(self, next: Self, at: *mut f32) {
+                    // SAFETY: as above.
+                    unsafe { $pair(self, next, at) }
                 }
 
                 #[inline(always)]
@@ -291,7 +326,7 @@ pub(crate) mod x86 {
     }
 
     macro_rules! avx512 {
-        ($name:ident, $round:expr) => {
+        ($name:ident, $round:expr, $pair:expr) => {
             vector!(
                 $name,
                 __m512,
@@ -300,7 +335,7 @@ pub(crate) mod x86 {
                 _mm512_storeu_ps,
                 _mm512_set1_ps,
                 _mm512_fmadd_ps,
-                $round,
+                ($round, $pair),
                 exp2_512,
                 [
                     add _mm512_add_ps,
@@ -320,6 +355,27 @@ pub(crate) mod x86 {
         unsafe {
             let rounded: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(x.0));
             _mm256_storeu_si256(at.cast(), rounded);
+        }
+    }
+
+    /// Where the numbers of a pair lie among two vectors' rounded ones.
+    const BY_TURNS: [u16; 32] = {
+        let mut from = [0; 32];
+        let mut i = 0;
+        while i < 32 {
+            from[i] = (i / 2 + i % 2 * 16) as u16;
+            i += 1;
+        }
+        from
+    };
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    unsafe fn pair_bf16(x: Bf16, next: Bf16, at: *mut f32) {
+        // SAFETY: the caller may write 16 places there; all are 512 bits without invalid patterns.
+        unsafe {
+            let both: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(next.0, x.0));
+            let from: __m512i = std::mem::transmute(BY_TURNS);
+            _mm512_storeu_si512(at.cast(), _mm512_permutexvar_epi16(from, both));
         }
     }
 
@@ -362,7 +418,7 @@ pub(crate) mod x86 {
         _mm256_storeu_ps,
         _mm256_set1_ps,
         _mm256_fmadd_ps,
-        round_plainly::<Avx2, 8>,
+        (round_plainly::<Avx2, 8>, pair_plainly::<Avx2, 8>),
         exp2_256,
         [
             add _mm256_add_ps,
@@ -373,6 +429,10 @@ pub(crate) mod x86 {
             power power256
         ]
     );
-    avx512!(Avx512, round_plainly::<Avx512, 16>);
-    avx512!(Bf16, round_bf16);
+    avx512!(
+        Avx512,
+        round_plainly::<Avx512, 16>,
+        pair_plainly::<Avx512, 16>
+    );
+    avx512!(Bf16, round_bf16, pair_bf16);
 }

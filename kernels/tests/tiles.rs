@@ -134,7 +134,7 @@ fn the_weights_behind_the_factors_are_found_again_for_gradients() {
     for cpu in paths() {
         for tiling in Tiling::ALL {
             let forth = Conv::tiled(cpu, &kernel, &[0.0; 7], (c, outputs), SAME, tiling).unwrap();
-            let back = forth.transposed().unwrap();
+            let back = forth.transposed(None).unwrap();
             let (mut y, mut gx) = (vec![0.0; g.len()], vec![0.0; x.len()]);
             forth.run(&x, s, Finish::default(), &mut y).unwrap();
             back.run(&g, to, s, &mut gx).unwrap();

@@ -6,13 +6,17 @@
 //! With P = softmax(s Q Kᵀ) and O = P V, a change of the scores S moves P by P ∘ (dS − Σ P ∘ dS), and the
 //! same map takes a cotangent of P back to one of S. So dO = L(s (dQ Kᵀ + Q dKᵀ)) V + P dV, and for a
 //! cotangent G of O: gV = Pᵀ G, gS = s L(G Vᵀ), gQ = gS K, gK = gSᵀ Q. Everything is tiles: scores lie
-//! panel by panel, which is also how a tile wants its second operand.
+//! panel by panel, which is also how a tile wants its second operand. What a row of weights must be
+//! divided by is known when all its scores are, and goes to the other operand, or to the result. On a path
+//! of bf16 operands are rounded as in the attention itself; scores, and all sums, are f32.
 
 mod plan;
+mod sides;
 
 use rayon::prelude::*;
 
-use self::plan::{Plan, Rows};
+use self::plan::{Block, Plan};
+use self::sides::{Of, Sides, Way};
 use crate::attention::{Heads, Mask};
 use crate::error::{Result, mismatch};
 use crate::isa::{Cpu, Micro, Task};
@@ -51,21 +55,26 @@ pub fn attention_tangent(
         return Err(mismatch("attention_tangent", "tangents of other lengths"));
     }
     let plan = Plan::new(cpu, heads, mask);
-    let scratch = 2 * plan.across_len()
-        + 2 * plan.along_len()
-        + 2 * plan.scores_len()
-        + QUERIES * plan.along.columns();
+    let scratch = 2 * plan.across.len()
+        + 2 * plan.along.len()
+        + 2 * plan.queries_len()
+        + Block::len(&plan)
+        + Sides::len(&plan, Way::Forward)
+        + QUERIES * plan.along.panels.columns();
     let rows = [heads.queries];
     by_head(heads, &rows, &mut [out], |task, out| {
         with_scratch(scratch, |scratch| {
-            cpu.run(Tangent {
-                plan,
-                at,
-                along,
-                task,
-                out,
-                scratch,
-            });
+            cpu.run_at(
+                plan.precision(),
+                Tangent {
+                    plan,
+                    at,
+                    along,
+                    task,
+                    out,
+                    scratch,
+                },
+            );
         })
     })
 }
@@ -88,21 +97,28 @@ pub fn attention_cotangent(
         return Err(mismatch("attention_cotangent", "results of other lengths"));
     }
     let plan = Plan::new(cpu, heads, mask);
-    let scratch = 4 * plan.across_len()
-        + plan.along_len()
-        + 2 * plan.scores_len()
-        + QUERIES * (plan.along.columns() + heads.size);
+    let scratch = 2 * plan.across.len()
+        + plan.along.len()
+        + 2 * plan.sums_len()
+        + 2 * plan.queries_len()
+        + 2 * plan.block * heads.size
+        + Block::len(&plan)
+        + Sides::len(&plan, Way::Back)
+        + QUERIES * plan.along.panels.columns();
     let rows = [heads.queries, heads.keys, heads.keys];
     by_head(heads, &rows, &mut out, |task, out| {
         with_scratch(scratch, |scratch| {
-            cpu.run(Cotangent {
-                plan,
-                at,
-                g,
-                task,
-                out,
-                scratch,
-            });
+            cpu.run_at(
+                plan.precision(),
+                Cotangent {
+                    plan,
+                    at,
+                    g,
+                    task,
+                    out,
+                    scratch,
+                },
+            );
         })
     })
 }
@@ -166,22 +182,14 @@ fn take<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
     taken
 }
 
-/// `size × count` from the first `size` numbers of `count` rows.
+/// Writes the block's rows from rows of `columns` numbers, of which the first are kept, times the block's
+/// factors.
 #[inline(always)]
-fn turn(rows: Rows<'_>, size: usize, to: &mut [f32]) {
-    for r in 0..rows.count {
-        let row = rows.at.get(r * rows.stride..).unwrap_or_default();
-        let places = to.iter_mut().skip(r).step_by(rows.count);
-        places.zip(row).take(size).for_each(|(to, x)| *to = *x);
-    }
-}
-
-/// Writes the rows from `first` on from rows of `columns` numbers, of which the first are kept.
-#[inline(always)]
-fn keep(out: &mut [f32], size: usize, first: usize, rows: &[f32], columns: usize) {
-    let out = out.chunks_exact_mut(size).skip(first);
-    for (out, row) in out.zip(rows.chunks_exact(columns)) {
-        out.iter_mut().zip(row).for_each(|(to, x)| *to = *x);
+fn keep(out: &mut [f32], size: usize, block: &Block<'_>, rows: &[f32], columns: usize) {
+    let out = out.chunks_exact_mut(size).skip(block.first);
+    let rows = rows.chunks_exact(columns).zip(&block.factors);
+    for (out, (row, factor)) in out.zip(rows).take(block.count) {
+        out.iter_mut().zip(row).for_each(|(to, x)| *to = x * factor);
     }
 }
 
@@ -202,12 +210,12 @@ impl Task for Tangent<'_> {
         let (plan, task) = (self.plan, self.task);
         let [dq, dk, dv] = self.along;
         let Heads { queries, size, .. } = plan.heads;
-        let columns = plan.along.columns();
+        let columns = plan.along.panels.columns();
         let mut rest = self.scratch;
-        let keys = take(&mut rest, plan.across_len());
-        let keys_along = take(&mut rest, plan.across_len());
-        let values = take(&mut rest, plan.along_len());
-        let values_along = take(&mut rest, plan.along_len());
+        let keys = take(&mut rest, plan.across.len());
+        let keys_along = take(&mut rest, plan.across.len());
+        let values = take(&mut rest, plan.along.len());
+        let values_along = take(&mut rest, plan.along.len());
         plan.pack_across(self.at.k, task, keys);
         plan.pack_along(self.at.v, task, values);
         if let Some(dk) = dk {
@@ -216,35 +224,42 @@ impl Task for Tangent<'_> {
         if let Some(dv) = dv {
             plan.pack_along(dv, task, values_along);
         }
-        let (p, d) = (
-            take(&mut rest, plan.scores_len()),
-            take(&mut rest, plan.scores_len()),
+        let (q_room, dq_room) = (
+            take(&mut rest, plan.queries_len()),
+            take(&mut rest, plan.queries_len()),
         );
         let y = take(&mut rest, QUERIES * columns);
+        let mut sides = Sides::new(&plan, Way::Forward, &mut rest);
+        let mut block = Block::new(&plan, &mut rest);
+        let unit = &mut M::Unit::default();
         for first in (0..queries).step_by(QUERIES) {
             let count = QUERIES.min(queries - first);
-            let q = plan.queries(self.at.q, task, first, count);
-            plan.against::<M>(q, keys, p, true);
-            plan.softmax::<M>(first, count, p);
-            if let Some(dq) = dq {
-                let dq = plan.queries(dq, task, first, count);
-                plan.against::<M>(dq, keys, d, true);
+            (block.first, block.count) = (first, count);
+            let q = plan.queries::<M>(self.at.q, task, (first, count), q_room);
+            let dq = dq.map(|dq| plan.queries::<M>(dq, task, (first, count), dq_room));
+            plan.scores::<M>(unit, q, keys, &mut block);
+            for panel in 0..plan.across.panels.count {
+                if let Some(dq) = dq {
+                    plan.against::<M>(unit, dq, keys, panel, block.d, true);
+                }
+                if dk.is_some() {
+                    plan.against::<M>(unit, q, keys_along, panel, block.d, dq.is_none());
+                }
+                if dq.is_none() && dk.is_none() {
+                    block.d.fill(0.0);
+                }
+                plan.weigh::<M>(panel, &mut block);
             }
-            if dk.is_some() {
-                plan.against::<M>(q, keys_along, d, dq.is_none());
+            plan.sum_up::<M>(&mut block);
+            for (i, panels) in Sides::groups(&plan).enumerate() {
+                sides.fill::<M, false>(&plan, &mut block, panels);
+                sides.mix::<M>(&plan, unit, (Of::E, &block), values, (&mut *y, i == 0));
+                if dv.is_some() {
+                    let p = (Of::P, &block);
+                    sides.mix::<M>(&plan, unit, p, values_along, (&mut *y, false));
+                }
             }
-            let moved = dq.is_some() || dk.is_some();
-            let y = y.get_mut(..count * columns).unwrap_or_default();
-            if moved {
-                plan.lean::<M>(count, p, d);
-                plan.mix::<M>(count, d, values, y, true);
-            }
-            if dv.is_some() {
-                plan.mix::<M>(count, p, values_along, y, !moved);
-            } else if !moved {
-                y.fill(0.0);
-            }
-            keep(self.out, size, first, y, columns);
+            keep(self.out, size, &block, y, columns);
         }
     }
 }
@@ -266,42 +281,54 @@ impl Task for Cotangent<'_> {
     fn run<M: Micro>(self) {
         let (plan, task) = (self.plan, self.task);
         let Heads { queries, size, .. } = plan.heads;
-        let columns = plan.along.columns();
+        let columns = plan.along.panels.columns();
         let mut rest = self.scratch;
-        let keys = take(&mut rest, plan.across_len());
-        let values = take(&mut rest, plan.across_len());
-        let keys_along = take(&mut rest, plan.along_len());
+        let keys = take(&mut rest, plan.across.len());
+        let values = take(&mut rest, plan.across.len());
+        let keys_along = take(&mut rest, plan.along.len());
         plan.pack_across(self.at.k, task, keys);
         plan.pack_across(self.at.v, task, values);
         plan.pack_along(self.at.k, task, keys_along);
         let (gk, gv) = (
-            take(&mut rest, plan.across_len()),
-            take(&mut rest, plan.across_len()),
+            take(&mut rest, plan.sums_len()),
+            take(&mut rest, plan.sums_len()),
         );
-        let (p, d) = (
-            take(&mut rest, plan.scores_len()),
-            take(&mut rest, plan.scores_len()),
+        let (q_room, g_room) = (
+            take(&mut rest, plan.queries_len()),
+            take(&mut rest, plan.queries_len()),
+        );
+        let (q_turned, g_turned) = (
+            take(&mut rest, plan.block * size),
+            take(&mut rest, plan.block * size),
         );
         let gq = take(&mut rest, QUERIES * columns);
-        let turned = take(&mut rest, QUERIES * size);
+        let mut sides = Sides::new(&plan, Way::Back, &mut rest);
+        let mut block = Block::new(&plan, &mut rest);
         let (out_q, out) = self.out.split_at_mut(queries * size);
         let (out_k, out_v) = out.split_at_mut(plan.heads.keys * size);
+        let unit = &mut M::Unit::default();
         for first in (0..queries).step_by(QUERIES) {
             let count = QUERIES.min(queries - first);
-            let q = plan.queries(self.at.q, task, first, count);
-            let g = plan.queries(self.g, task, first, count);
-            let fresh = first == 0;
-            plan.against::<M>(q, keys, p, true);
-            plan.softmax::<M>(first, count, p);
-            turn(g, size, turned);
-            plan.spread::<M>(count, turned, p, gv, fresh);
-            plan.against::<M>(g, values, d, true);
-            plan.lean::<M>(count, p, d);
-            turn(q, size, turned);
-            plan.spread::<M>(count, turned, d, gk, fresh);
-            let gq = gq.get_mut(..count * columns).unwrap_or_default();
-            plan.mix::<M>(count, d, keys_along, gq, true);
-            keep(out_q, size, first, gq, columns);
+            (block.first, block.count) = (first, count);
+            let q = plan.queries::<M>(self.at.q, task, (first, count), q_room);
+            let g = plan.queries::<M>(self.g, task, (first, count), g_room);
+            plan.scores::<M>(unit, q, keys, &mut block);
+            for panel in 0..plan.across.panels.count {
+                plan.against::<M>(unit, g, values, panel, block.d, true);
+                plan.weigh::<M>(panel, &mut block);
+            }
+            plan.sum_up::<M>(&mut block);
+            let q = plan.turn::<M>(self.at.q, task, &block, q_turned);
+            let g = plan.turn::<M>(self.g, task, &block, g_turned);
+            for (i, panels) in Sides::groups(&plan).enumerate() {
+                sides.fill::<M, true>(&plan, &mut block, panels);
+                let fresh = first == 0;
+                sides.spread::<M>(&plan, unit, (q, Of::E, &block), (&mut *gk, fresh));
+                sides.spread::<M>(&plan, unit, (g, Of::P, &block), (&mut *gv, fresh));
+                let e = (Of::E, &block);
+                sides.mix::<M>(&plan, unit, e, keys_along, (&mut *gq, i == 0));
+            }
+            keep(out_q, size, &block, gq, columns);
         }
         plan.unpack_across(gk, out_k);
         plan.unpack_across(gv, out_v);

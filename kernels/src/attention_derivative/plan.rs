@@ -1,19 +1,22 @@
 //! How the derivatives of one attention are cut up, and the products and rows that they are made of.
 //!
-//! For: scores of a block of queries, panel by panel. Not for: which of them a derivative takes
-//! (`attention_derivative`).
+//! For: what a block of queries knows of all keys, panel by panel ([`Block`]). Not for: which products a
+//! derivative is made of (`attention_derivative`), or weights as operands (`sides`).
 
-use std::ops::Range;
-
-use super::QUERIES;
-use crate::attention::{Heads, Mask};
-use crate::attention_pack::{Columns, pack_across, pack_along};
+use super::sides::Of;
+use super::{QUERIES, take};
+use crate::attention::{self, Heads, Mask};
+use crate::attention_pack::{Columns, head, pack_across, pack_along};
+use crate::bf16::pair;
 use crate::isa::{self, Cpu, Micro, Precision, Tile};
 use crate::pack::Panels;
 use crate::softmax::{self, Power};
-use crate::vector::{self, Vector};
+use crate::vector::{self, MOST_LANES, Vector};
 
-/// Rows of numbers, one every `stride`.
+/// Most rows in a tile.
+const MOST_ROWS: usize = 32;
+
+/// Rows of places, one every `stride`. A place holds one f32, or two bf16 that follow each other.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
     pub at: &'a [f32],
@@ -21,14 +24,20 @@ pub(super) struct Rows<'a> {
     pub stride: usize,
 }
 
-/// The first `steps` numbers of every row times a packed panel (`steps` rows of `width`), written, or
-/// unless `fresh` added, to rows of `to.0`, one every `to.1`.
+/// Places of a row that a step takes.
 #[inline(always)]
-fn times<M: Micro>(
+pub(super) const fn places<M: Micro>() -> usize {
+    M::STEP.div_ceil(2)
+}
+
+/// The first `steps` steps of every row times a packed panel of `width` columns, written, or unless
+/// `fresh` added, to rows of `to.0`, one every `to.1`.
+#[inline(always)]
+pub(super) fn times<M: Micro>(
+    unit: &mut M::Unit,
     rows: Rows<'_>,
+    (panel, width): (&[f32], usize),
     steps: usize,
-    panel: &[f32],
-    width: usize,
     to: (&mut [f32], usize),
     fresh: bool,
 ) {
@@ -36,22 +45,25 @@ fn times<M: Micro>(
     let Some(last) = rows.count.checked_sub(1) else {
         return;
     };
-    let fits = last * rows.stride + steps <= rows.at.len()
-        && steps * width <= panel.len()
+    let long = steps * places::<M>();
+    let fits = last * rows.stride + long <= rows.at.len()
+        && long * width <= panel.len()
         && last * stride + width <= out.len();
     if !fits {
         debug_assert!(false, "a product that does not fit");
         return;
     }
-    for first in (0..rows.count).step_by(M::ROWS) {
-        let count = M::ROWS.min(rows.count - first);
-        let mut at = [std::ptr::null::<u8>(); 12];
+    let tiles = rows.count.div_ceil(M::ROWS);
+    for tile in 0..tiles {
+        let first = isa::border::<M>(tile, tiles, rows.count);
+        let count = isa::border::<M>(tile + 1, tiles, rows.count) - first;
+        let mut at = [std::ptr::null::<u8>(); MOST_ROWS];
         for (r, at) in at.iter_mut().enumerate().take(count) {
             let row = rows.at.get((first + r) * rows.stride..);
             *at = row.unwrap_or_default().as_ptr().cast();
         }
-        // SAFETY: it was checked that every row has `steps` numbers, the panel `steps · width`, and
-        // `out` room for `width` numbers at every row.
+        // SAFETY: it was checked that every row has the places of `steps` steps, the panel as many
+        // times `width`, and `out` room for `width` numbers at every row.
         unsafe {
             let t = Tile {
                 rows: at.as_ptr(),
@@ -63,7 +75,7 @@ fn times<M: Micro>(
                 stride,
                 fresh,
             };
-            isa::tile::<M>(count, width, t);
+            M::tile(unit, count, width, t);
         }
     }
 }
@@ -74,233 +86,317 @@ pub(super) struct Plan {
     pub heads: Heads,
     mask: Mask,
     /// Keys as columns.
-    across: Panels,
+    pub across: Columns,
     /// A head's numbers as columns.
-    pub along: Panels,
-    scale: f32,
+    pub along: Columns,
+    /// Places of a number for each query of a block, rounded up to whole steps.
+    pub block: usize,
+    pub scale: f32,
+}
+
+/// What some queries know of all keys.
+pub(super) struct Block<'a> {
+    /// The first query, and how many.
+    pub first: usize,
+    pub count: usize,
+    /// Scores, then weights that are not divided by their sum, panel by panel.
+    pub p: &'a mut [f32],
+    /// What moves a score's weight, or what the weight moves; then E, where nothing is rounded.
+    pub d: &'a mut [f32],
+    /// Of every query, a vector's numbers each: the largest score, the sum of the weights, and that of
+    /// the weights times `d`.
+    tops: &'a mut [f32],
+    totals: &'a mut [f32],
+    products: &'a mut [f32],
+    /// Of every query: one over the sum of its weights, and the mean of `d`.
+    pub factors: [f32; QUERIES],
+    pub means: [f32; QUERIES],
+}
+
+impl<'a> Block<'a> {
+    /// Numbers of scratch that a block takes.
+    pub fn len(plan: &Plan) -> usize {
+        2 * plan.across.panels.columns() * QUERIES + 3 * QUERIES * MOST_LANES
+    }
+
+    pub fn new(plan: &Plan, scratch: &mut &'a mut [f32]) -> Block<'a> {
+        let scores = plan.across.panels.columns() * QUERIES;
+        let mut next = |len| take(scratch, len);
+        Block {
+            first: 0,
+            count: 0,
+            p: next(scores),
+            d: next(scores),
+            tops: next(QUERIES * MOST_LANES),
+            totals: next(QUERIES * MOST_LANES),
+            products: next(QUERIES * MOST_LANES),
+            factors: [0.0; QUERIES],
+            means: [0.0; QUERIES],
+        }
+    }
+}
+
+impl Block<'_> {
+    /// What is added to query `r`'s s · D before it is weighted: − s Σ P ∘ D.
+    #[inline(always)]
+    pub fn shift(&self, plan: &Plan, r: usize) -> f32 {
+        -plan.scale * self.means.get(r).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    pub fn of(&self, of: Of) -> &[f32] {
+        match of {
+            Of::P => self.p,
+            Of::E => self.d,
+        }
+    }
+}
+
+/// The numbers of query `r`.
+#[inline(always)]
+fn vector<V: Vector>(all: &[f32], r: usize) -> V {
+    match all.get(r * MOST_LANES..(r + 1) * MOST_LANES) {
+        // SAFETY: as many as the longest vector has.
+        Some(x) => unsafe { V::load(x.as_ptr()) },
+        None => V::splat(0.0),
+    }
+}
+
+#[inline(always)]
+fn set_vector<V: Vector>(all: &mut [f32], r: usize, x: V) {
+    if let Some(to) = all.get_mut(r * MOST_LANES..(r + 1) * MOST_LANES) {
+        // SAFETY: as many as the longest vector has.
+        unsafe { x.store(to.as_mut_ptr()) };
+    }
 }
 
 impl Plan {
     pub fn new(cpu: Cpu, heads: Heads, mask: Mask) -> Plan {
-        let lanes = cpu.geometry(Precision::F32).lanes;
+        let precision = attention::precision(cpu, heads.keys);
+        let geometry = cpu.geometry(precision);
         Plan {
             heads,
             mask,
-            across: Panels::new(heads.keys, lanes),
-            along: Panels::new(heads.size, lanes),
+            // Whole vectors, for what goes through the scores row by row.
+            across: Columns {
+                panels: Panels::new(heads.keys, geometry.lanes),
+                ..Columns::new(cpu, precision, heads.keys, heads.size)
+            },
+            along: Columns::new(cpu, precision, heads.size, heads.keys),
+            block: QUERIES.next_multiple_of(geometry.step) * precision.bytes() / 4,
             scale: 1.0 / (heads.size as f32).sqrt(),
         }
     }
 
-    pub fn across_len(&self) -> usize {
-        self.across.columns() * self.heads.size
+    pub fn precision(&self) -> Precision {
+        self.across.precision
     }
 
-    pub fn along_len(&self) -> usize {
-        self.along.columns() * self.heads.keys
+    /// Numbers of a head for each key, laid out panel by panel.
+    pub fn sums_len(&self) -> usize {
+        self.across.panels.columns() * self.heads.size
     }
 
-    pub fn scores_len(&self) -> usize {
-        self.across.columns() * QUERIES
+    /// Places of a block's rounded queries.
+    pub fn queries_len(&self) -> usize {
+        match self.precision() {
+            Precision::F32 => 0,
+            Precision::Bf16 => QUERIES * self.across.depth,
+        }
     }
 
     /// Keys or values of head `task` as columns.
     #[inline(always)]
     pub fn pack_across(&self, x: &[f32], task: usize, to: &mut [f32]) {
-        let columns = self.columns(self.across, self.heads.size);
-        pack_across(x, self.heads, self.heads.keys, task, columns, to);
+        pack_across(x, self.heads, self.heads.keys, task, self.across, to);
     }
 
     /// Keys or values of head `task` as rows.
     #[inline(always)]
     pub fn pack_along(&self, x: &[f32], task: usize, to: &mut [f32]) {
-        let columns = self.columns(self.along, self.heads.keys);
-        pack_along(x, self.heads, self.heads.keys, task, columns, to);
+        pack_along(x, self.heads, self.heads.keys, task, self.along, to);
     }
 
+    /// The block's rows of head `task` of something of the queries' shape; rounded in `room` where they
+    /// must be.
     #[inline(always)]
-    fn columns(&self, panels: Panels, depth: usize) -> Columns {
-        Columns {
-            panels,
-            depth,
-            precision: Precision::F32,
+    pub fn queries<'a, M: Micro>(
+        &self,
+        x: &'a [f32],
+        task: usize,
+        (first, count): (usize, usize),
+        room: &'a mut [f32],
+    ) -> Rows<'a> {
+        let Heads { queries, heads, .. } = self.heads;
+        let row = |i: usize| head(x, self.heads, queries, task, first + i);
+        if M::STEP == 1 {
+            let (sample, head) = (task / heads, task % heads);
+            let at = ((sample * queries + first) * heads + head) * self.heads.size;
+            return Rows {
+                at: x.get(at..).unwrap_or_default(),
+                count,
+                stride: heads * self.heads.size,
+            };
+        }
+        let depth = self.across.depth;
+        for (i, to) in room.chunks_exact_mut(depth).enumerate().take(count) {
+            M::round(row(i), to);
+        }
+        Rows {
+            at: room,
+            count,
+            stride: depth,
         }
     }
 
-    /// Rows `first..first + count` of head `task` of something of the queries' shape.
+    /// The block's rows of head `task` of something of the queries' shape, times `factors`, as columns: a
+    /// row for each of the head's numbers.
     #[inline(always)]
-    pub fn queries<'a>(&self, x: &'a [f32], task: usize, first: usize, count: usize) -> Rows<'a> {
-        let Heads {
-            queries,
-            heads,
-            size,
-            ..
-        } = self.heads;
-        let (sample, head) = (task / heads, task % heads);
-        let at = ((sample * queries + first) * heads + head) * size;
+    pub fn turn<'a, M: Micro>(
+        &self,
+        x: &[f32],
+        task: usize,
+        block: &Block<'_>,
+        to: &'a mut [f32],
+    ) -> Rows<'a> {
+        let size = self.heads.size;
+        let row = |r: usize| match r < block.count {
+            true => head(x, self.heads, self.heads.queries, task, block.first + r),
+            false => &[],
+        };
+        let factor = |r: usize| block.factors.get(r).copied().unwrap_or_default();
+        let numbers = M::STEP.min(2);
+        for at in 0..self.block {
+            let places = to.iter_mut().skip(at).step_by(self.block).take(size);
+            let (first, f) = (row(numbers * at), factor(numbers * at));
+            if M::STEP == 1 || first.is_empty() {
+                let numbers = first.iter().chain(std::iter::repeat(&0.0));
+                places.zip(numbers).for_each(|(to, x)| *to = x * f);
+                continue;
+            }
+            let (second, g) = (row(2 * at + 1), factor(2 * at + 1));
+            let second = second.iter().chain(std::iter::repeat(&0.0));
+            for (to, (x, y)) in places.zip(first.iter().zip(second)) {
+                *to = pair(x * f, y * g);
+            }
+        }
         Rows {
-            at: x.get(at..).unwrap_or_default(),
-            count,
-            stride: heads * size,
+            at: to,
+            count: size,
+            stride: self.block,
         }
     }
 
     /// First key, and packed keys, of panel `panel`.
     #[inline(always)]
-    fn panel(&self, panel: usize) -> (usize, usize) {
-        (panel * self.across.wide, self.across.width(panel))
+    pub fn panel(&self, panel: usize) -> (usize, usize) {
+        let panels = &self.across.panels;
+        (panel * panels.wide, panels.width(panel))
     }
 
-    /// The products of `rows` with every packed column, panel by panel.
+    /// The products of `rows` with the packed columns of panel `panel`.
     #[inline(always)]
-    pub fn against<M: Micro>(&self, rows: Rows<'_>, packed: &[f32], to: &mut [f32], fresh: bool) {
-        let size = self.heads.size;
-        for panel in 0..self.across.count {
-            let (start, width) = self.panel(panel);
-            let b = packed.get(start * size..(start + width) * size);
-            let to = to.get_mut(start * rows.count..(start + width) * rows.count);
-            let to = (to.unwrap_or_default(), width);
-            times::<M>(rows, size, b.unwrap_or_default(), width, to, fresh);
-        }
-    }
-
-    /// First key, place and packed keys of the part in panel `panel` of row `r` of `count`.
-    #[inline(always)]
-    fn part(&self, panel: usize, count: usize, r: usize) -> (usize, Range<usize>) {
+    pub fn against<M: Micro>(
+        &self,
+        unit: &mut M::Unit,
+        rows: Rows<'_>,
+        packed: &[f32],
+        panel: usize,
+        to: &mut [f32],
+        fresh: bool,
+    ) {
         let (start, width) = self.panel(panel);
-        let at = start * count + r * width;
-        (start, at..at + width)
+        let depth = self.across.depth;
+        let b = packed.get(start * depth..(start + width) * depth);
+        let to = to.get_mut(start * rows.count..(start + width) * rows.count);
+        let to = (to.unwrap_or_default(), width);
+        let steps = self.heads.size.div_ceil(M::STEP);
+        times::<M>(unit, rows, (b.unwrap_or_default(), width), steps, to, fresh);
     }
 
-    /// Puts `x` in the place of the scores of the keys that row `r` of `count` does not see.
+    /// Puts `x` in the place of the scores in `part`, whose first key is `start`, that query `query` does
+    /// not see.
     #[inline(always)]
-    fn hide(&self, p: &mut [f32], (count, r): (usize, usize), seen: usize, x: f32) {
-        let first = seen / self.across.wide;
-        for panel in first..self.across.count {
-            let (start, at) = self.part(panel, count, r);
-            let part = p.get_mut(at).unwrap_or_default();
-            let seen = seen.saturating_sub(start).min(part.len());
+    fn hide(&self, part: &mut [f32], start: usize, query: usize, x: f32) {
+        let seen = match self.mask {
+            Mask::None => self.heads.keys,
+            Mask::Causal => (query + 1).min(self.heads.keys),
+        };
+        if start + part.len() > seen {
+            let seen = seen.saturating_sub(start);
             part.get_mut(seen..).unwrap_or_default().fill(x);
         }
     }
 
-    /// Weights from scores, in place; the first row is query `first`.
+    /// The scores of the queries, and the largest of each.
     #[inline(always)]
-    pub fn softmax<M: Micro>(&self, first: usize, count: usize, p: &mut [f32]) {
-        let keys = self.heads.keys;
-        for r in 0..count {
-            let seen = match self.mask {
-                Mask::None => keys,
-                Mask::Causal => (first + r + 1).min(keys),
-            };
-            self.hide(p, (count, r), seen, f32::MIN);
-            let mut top = M::Vector::splat(f32::MIN);
-            for panel in 0..self.across.count {
-                let part = p.get(self.part(panel, count, r).1);
-                top = softmax::highest(part.unwrap_or_default(), top);
-            }
-            let top = vector::fold(top, f32::max) * self.scale;
-            let mut total = M::Vector::splat(0.0);
-            for panel in 0..self.across.count {
-                let part = p.get_mut(self.part(panel, count, r).1);
-                let part = part.unwrap_or_default();
-                total = softmax::weigh_more(Power::Exact, self.scale, top, part, total);
-            }
-            self.hide(p, (count, r), seen, 0.0);
-            let factor = 1.0 / vector::fold(total, |a, b| a + b);
-            for panel in 0..self.across.count {
-                let part = p.get_mut(self.part(panel, count, r).1);
-                for x in part.unwrap_or_default() {
-                    *x *= factor;
-                }
-            }
-        }
-    }
-
-    /// s · P ∘ (D − Σ P ∘ D) in place of D, row by row.
-    #[inline(always)]
-    pub fn lean<M: Micro>(&self, count: usize, p: &[f32], d: &mut [f32]) {
-        let scale = self.scale;
-        for r in 0..count {
-            let mut mean = M::Vector::splat(0.0);
-            for panel in 0..self.across.count {
-                let at = self.part(panel, count, r).1;
-                let (p, d) = (p.get(at.clone()), d.get(at));
-                mean = softmax::dot(p.unwrap_or_default(), d.unwrap_or_default(), mean);
-            }
-            let mean = vector::fold(mean, |a, b| a + b);
-            for panel in 0..self.across.count {
-                let at = self.part(panel, count, r).1;
-                let (p, d) = (p.get(at.clone()), d.get_mut(at));
-                for (d, p) in d.unwrap_or_default().iter_mut().zip(p.unwrap_or_default()) {
-                    *d = scale * p * (*d - mean);
-                }
-            }
-        }
-    }
-
-    /// `count` rows of weights, panel by panel, times rows packed along, to rows of `along.columns()`.
-    #[inline(always)]
-    pub fn mix<M: Micro>(
+    pub fn scores<M: Micro>(
         &self,
-        count: usize,
-        weights: &[f32],
-        packed: &[f32],
-        to: &mut [f32],
-        fresh: bool,
+        unit: &mut M::Unit,
+        q: Rows<'_>,
+        keys: &[f32],
+        block: &mut Block<'_>,
     ) {
-        let (keys, columns) = (self.heads.keys, self.along.columns());
-        for panel in 0..self.across.count {
-            let (start, stride) = self.panel(panel);
-            let steps = stride.min(keys - start);
-            let at = weights.get(start * count..(start + stride) * count);
-            let rows = Rows {
-                at: at.unwrap_or_default(),
-                count,
-                stride,
-            };
-            for part in 0..self.along.count {
-                let (column, width) = (part * self.along.wide, self.along.width(part));
-                let from = column * keys + start * width;
-                let b = packed.get(from..from + steps * width).unwrap_or_default();
-                let to = to.get_mut(column..).unwrap_or_default();
-                times::<M>(rows, steps, b, width, (to, columns), fresh && panel == 0);
-            }
-        }
-    }
-
-    /// `t` (`size × count`) times `count` rows of weights, panel by panel, added to what is laid out as
-    /// packed across.
-    #[inline(always)]
-    pub fn spread<M: Micro>(
-        &self,
-        count: usize,
-        t: &[f32],
-        weights: &[f32],
-        to: &mut [f32],
-        fresh: bool,
-    ) {
-        let size = self.heads.size;
-        let rows = Rows {
-            at: t,
-            count: size,
-            stride: count,
-        };
-        for panel in 0..self.across.count {
+        block.tops.fill(f32::MIN);
+        block.totals.fill(0.0);
+        block.products.fill(0.0);
+        for panel in 0..self.across.panels.count {
+            self.against::<M>(unit, q, keys, panel, block.p, true);
             let (start, width) = self.panel(panel);
-            let b = weights.get(start * count..(start + width) * count);
-            let to = to.get_mut(start * size..(start + width) * size);
-            let to = (to.unwrap_or_default(), width);
-            times::<M>(rows, count, b.unwrap_or_default(), width, to, fresh);
+            for r in 0..block.count {
+                let at = start * block.count + r * width;
+                let part = block.p.get_mut(at..at + width).unwrap_or_default();
+                self.hide(part, start, block.first + r, f32::MIN);
+                let top = softmax::highest::<M::Vector>(part, vector(block.tops, r));
+                set_vector(block.tops, r, top);
+            }
+        }
+        for r in 0..block.count {
+            let top = vector::fold(vector::<M::Vector>(block.tops, r), f32::max);
+            set_vector(block.tops, r, M::Vector::splat(top));
         }
     }
 
-    /// Rows of a head from what is laid out as packed across.
+    /// Weights in the place of scores in panel `panel`, of which `d` is known, and their sums.
+    #[inline(always)]
+    pub fn weigh<M: Micro>(&self, panel: usize, block: &mut Block<'_>) {
+        // Weights that are rounded need no better exponential than a short one.
+        let power = match M::STEP {
+            1 => Power::Exact,
+            _ => Power::Coarse,
+        };
+        let scale = power.base() * self.scale;
+        let (start, width) = self.panel(panel);
+        for r in 0..block.count {
+            let at = start * block.count + r * width;
+            let p = block.p.get_mut(at..at + width).unwrap_or_default();
+            let d = block.d.get(at..at + width).unwrap_or_default();
+            let top = block.tops.get(r * MOST_LANES).copied().unwrap_or_default() * scale;
+            let sums = (vector(block.totals, r), vector(block.products, r));
+            let sums: (M::Vector, _) = softmax::weigh_more(power, (scale, top), p, d, sums);
+            set_vector(block.totals, r, sums.0);
+            set_vector(block.products, r, sums.1);
+            self.hide(p, start, block.first + r, 0.0);
+        }
+    }
+
+    /// What the sums come to once all panels were weighed.
+    #[inline(always)]
+    pub fn sum_up<M: Micro>(&self, block: &mut Block<'_>) {
+        let sum = |all: &[f32], r| vector::fold(vector::<M::Vector>(all, r), |a, b| a + b);
+        let both = block.factors.iter_mut().zip(&mut block.means);
+        for (r, (factor, mean)) in both.enumerate().take(block.count) {
+            *factor = 1.0 / sum(block.totals, r);
+            *mean = sum(block.products, r) * *factor;
+        }
+    }
+
+    /// Rows of a head from what is laid out panel by panel.
     #[inline(always)]
     pub fn unpack_across(&self, packed: &[f32], out: &mut [f32]) {
         let size = self.heads.size;
         for (key, row) in out.chunks_exact_mut(size).enumerate() {
-            let (start, width) = self.panel(key / self.across.wide);
+            let (start, width) = self.panel(key / self.across.panels.wide);
             let column = packed.get(start * size + key - start..);
             let column = column.unwrap_or_default().iter().step_by(width);
             row.iter_mut().zip(column).for_each(|(to, x)| *to = *x);

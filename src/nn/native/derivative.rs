@@ -1,16 +1,16 @@
 //! The derivatives of the native backend: kernels of their own, and products with weights transposed.
 //!
 //! A layer's weights are transposed when a gradient first asks for them: the eval path does not pay for
-//! it. A small layer's transpose is kept; a large one's is made again at each use, for a second copy of
-//! all weights costs more than all the transposing takes. On `avx512bf16` these
-//! products round their operands too.
+//! it. A small layer's transpose is kept; a large one's is made again at each use, in memory that the last
+//! one lay in, for a second copy of all weights costs more than all the transposing takes. On a path of
+//! bf16 these products round their operands too.
 
 use std::ops::Deref;
 use std::sync::Arc;
 
 use once_cell::sync::OnceCell;
 use semblance_kernels as kernels;
-use semblance_kernels::{GroupNorm, Qkv};
+use semblance_kernels::{Arena, GroupNorm, Qkv};
 
 use super::{Conv, Linear, Native, Norm, Tensor, Value, activation, masking, size};
 use crate::error::Result;
@@ -33,16 +33,25 @@ enum Transpose<'a, T> {
     Made(T),
 }
 
-impl<'a, T> Transpose<'a, T> {
-    /// The one in `place`, where it is one to keep, or what `make` gives.
-    fn of(
+impl Native {
+    /// The transpose of a layer of `bytes` in `place`, where it is one to keep, or what `make` gives.
+    fn transpose<'a, T>(
+        &self,
         place: &'a OnceCell<T>,
         bytes: usize,
-        make: impl FnOnce() -> kernels::Result<T>,
-    ) -> Result<Self> {
+        make: impl FnOnce(Option<&Arc<Arena>>) -> kernels::Result<T>,
+    ) -> Result<Transpose<'a, T>> {
         Ok(match bytes <= KEEP_TRANSPOSE {
-            true => Transpose::Kept(place.get_or_try_init(make)?),
-            false => Transpose::Made(make()?),
+            true => Transpose::Kept(place.get_or_try_init(|| make(None))?),
+            false => Transpose::Made(make(Some(&self.transposes))?),
+        })
+    }
+
+    /// The transpose of a linear layer; of a gated one, of all values and gates.
+    fn transposed<'a>(&self, w: &'a Linear) -> Result<Transpose<'a, kernels::Weights>> {
+        self.transpose(&w.transposed, w.weights.bytes(), |room| match w.gated {
+            true => w.weights.opened()?.transposed(room),
+            false => w.weights.transposed(room),
         })
     }
 }
@@ -55,18 +64,6 @@ impl<T> Deref for Transpose<'_, T> {
             Transpose::Kept(x) => x,
             Transpose::Made(x) => x,
         }
-    }
-}
-
-impl Linear {
-    /// The transpose; of a gated layer, of all values and gates.
-    fn transposed(&self) -> Result<Transpose<'_, kernels::Weights>> {
-        Transpose::of(&self.transposed, self.weights.bytes(), || {
-            match self.gated {
-                true => self.weights.opened()?.transposed(),
-                false => self.weights.transposed(),
-            }
-        })
     }
 }
 
@@ -87,7 +84,7 @@ impl Derivatives for Native {
     }
 
     fn conv_cotangent(&self, g: &Tensor, w: &Arc<Conv>, from: Shape) -> Result<Tensor> {
-        let transposed = Transpose::of(&w.1, w.0.bytes(), || w.0.transposed())?;
+        let transposed = self.transpose(&w.1, w.0.bytes(), |room| w.0.transposed(room))?;
         self.make(from, |out| {
             transposed.run(&g.0.data, size(g.0.shape), size(from), out)
         })
@@ -108,7 +105,7 @@ impl Derivatives for Native {
     fn linear_cotangent(&self, g: &Tensor, w: &Arc<Linear>) -> Result<Tensor> {
         match w.gated {
             false => {
-                let back = w.transposed()?;
+                let back = self.transposed(w)?;
                 self.product(g, &back, &Plus::Nothing)
             }
             true => Err(mismatch("linear", "a gated layer")),
@@ -136,7 +133,7 @@ impl Derivatives for Native {
                 let gz = self.make(z.0.shape, |out| {
                     kernels::gate_cotangent(&w.weights, &z.0.data, &t.0.data, out)
                 })?;
-                let back = w.transposed()?;
+                let back = self.transposed(w)?;
                 self.product(&gz, &back, &Plus::Nothing)
             }
         }

@@ -24,8 +24,8 @@ use semblance_kernels::{
 use super::{Act, ConvSpec, LinearSpec, Mask, Ops, Plus, Shape, mismatch};
 use crate::error::{Code, Error, Result};
 
-/// Bytes that are kept for the next values. Stops: an edit of a large model that leaves its largest
-/// maps behind.
+/// Bytes that are kept for the next values, and for the next transposes. Stops: an edit of a large model
+/// that leaves its largest maps behind.
 const KEEP: usize = 128 << 20;
 
 /// The backend: a path and recycled memory.
@@ -33,6 +33,8 @@ const KEEP: usize = 128 << 20;
 pub struct Native {
     cpu: Cpu,
     arena: Arc<Arena>,
+    /// For the weights that a gradient goes back through.
+    transposes: Arc<Arena>,
 }
 
 /// A value.
@@ -149,6 +151,7 @@ impl Native {
         Native {
             cpu,
             arena: Arena::new(KEEP),
+            transposes: Arena::of_one(KEEP),
         }
     }
 
