@@ -8,6 +8,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{KernelError, Result};
@@ -115,6 +116,8 @@ impl DerefMut for Buffer {
 #[derive(Debug)]
 pub struct Arena {
     free: Mutex<Vec<Buffer>>,
+    /// Bytes that are lent.
+    lent: AtomicUsize,
     keep: usize,
     /// A buffer is lent for no less than one in so many of its numbers.
     least: usize,
@@ -129,7 +132,8 @@ pub struct Pooled {
 }
 
 impl Arena {
-    /// An arena that keeps at most `keep` bytes for later, for values of many lengths at once.
+    /// An arena that keeps at most `keep` bytes for later, or as many as are lent, for values of many
+    /// lengths at once.
     pub fn new(keep: usize) -> Arc<Arena> {
         Self::lending(keep, 2)
     }
@@ -143,6 +147,7 @@ impl Arena {
     fn lending(keep: usize, least: usize) -> Arc<Arena> {
         Arc::new(Arena {
             free: Mutex::new(Vec::new()),
+            lent: AtomicUsize::new(0),
             keep,
             least,
         })
@@ -162,6 +167,7 @@ impl Arena {
             Some(buffer) => buffer,
             None => Buffer::zeros(len)?,
         };
+        self.lent.fetch_add(4 * buffer.len(), Relaxed);
         Ok(Pooled {
             buffer: Some(buffer),
             len,
@@ -176,11 +182,12 @@ impl Arena {
     }
 
     fn give(&self, buffer: Buffer) {
+        let lent = self.lent.fetch_sub(4 * buffer.len(), Relaxed) - 4 * buffer.len();
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         free.push(buffer);
         let mut bytes: usize = free.iter().map(|b| 4 * b.len()).sum();
         // The oldest go first: what was given just now is the likeliest to be asked for.
-        while bytes > self.keep && !free.is_empty() {
+        while bytes > self.keep.max(lent) && !free.is_empty() {
             bytes -= 4 * free.remove(0).len();
         }
     }

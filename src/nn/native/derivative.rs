@@ -25,7 +25,7 @@ fn direction(way: Way) -> kernels::Way {
 }
 
 /// Bytes of packed weights up to which a layer's transpose is kept.
-const KEEP_TRANSPOSE: usize = 4 << 20;
+const KEEP_TRANSPOSE: usize = 1 << 20;
 
 /// A layer's transpose, for one product or for all.
 enum Transpose<'a, T> {
