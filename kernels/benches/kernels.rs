@@ -72,17 +72,21 @@ fn dense(cpu: Cpu, rows: usize, inputs: usize, outputs: usize) -> f64 {
     })
 }
 
-fn attend(cpu: Cpu, queries: usize, keys: usize, heads: usize, size: usize) -> f64 {
-    let row = heads * size;
-    let (q, k) = (noise(queries * row), noise(keys * row));
-    let mut out = q.clone();
-    let h = Heads {
+fn one_sample(queries: usize, keys: usize, heads: usize, size: usize) -> Heads {
+    Heads {
         samples: 1,
         queries,
         keys,
         heads,
         size,
-    };
+    }
+}
+
+fn attend(cpu: Cpu, queries: usize, keys: usize, heads: usize, size: usize) -> f64 {
+    let row = heads * size;
+    let (q, k) = (noise(queries * row), noise(keys * row));
+    let mut out = q.clone();
+    let h = one_sample(queries, keys, heads, size);
     rate((4 * queries * keys * row) as f64, || {
         attention(cpu, &q, &k, &k, h, Mask::None, &mut out).unwrap()
     })
@@ -98,13 +102,7 @@ fn attend_back(cpu: Cpu, queries: usize, keys: usize, heads: usize, size: usize)
         v: &k,
     };
     let (mut gq, mut gk, mut gv) = (q.clone(), k.clone(), k.clone());
-    let h = Heads {
-        samples: 1,
-        queries,
-        keys,
-        heads,
-        size,
-    };
+    let h = one_sample(queries, keys, heads, size);
     rate((10 * queries * keys * row) as f64, || {
         attention_cotangent(cpu, at, &q, h, Mask::None, [&mut gq, &mut gk, &mut gv]).unwrap()
     })

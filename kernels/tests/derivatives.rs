@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use semblance_kernels::*;
 use support::{close, noise, paths};
@@ -103,6 +105,10 @@ fn check_conv(s: Size, outputs: usize, win: Window) {
         let mut out = vec![f32::NAN; pull.len()];
         let back = conv.transposed(None).unwrap();
         back.run(&g, to, s, &mut out).unwrap();
+        let mut again = vec![f32::NAN; pull.len()];
+        let back = conv.transposed(Some(&used())).unwrap();
+        back.run(&g, to, s, &mut again).unwrap();
+        assert_eq!(out, again, "conv cotangent on {cpu}, in used memory");
         close(
             cpu,
             "conv cotangent",
@@ -137,6 +143,10 @@ fn check_linear(rows: usize, inputs: usize, outputs: usize) {
         let mut out = vec![f32::NAN; pull.len()];
         let back = layer.transposed(None).unwrap();
         linear(&g, 1, &back, Finish::default(), &mut out).unwrap();
+        let mut again = vec![f32::NAN; pull.len()];
+        let back = layer.transposed(Some(&used())).unwrap();
+        linear(&g, 1, &back, Finish::default(), &mut again).unwrap();
+        assert_eq!(out, again, "linear cotangent on {cpu}, in used memory");
         close(cpu, "linear cotangent", &out, &pull, allowed(cpu, outputs));
     }
 }
@@ -288,6 +298,13 @@ fn check_norms(samples: usize, rows: usize, width: usize, groups: usize, act: Ac
         layer_norm_derivative(cpu, &x, &t, affine, way, &mut out).unwrap();
         close(cpu, "layer_norm", &out, &layer, 2e-4);
     }
+}
+
+/// Memory that last held what is no number, as a transpose may find it.
+fn used() -> Arc<Arena> {
+    let arena = Arena::of_one(1 << 24);
+    arena.take(1 << 21).unwrap().fill(f32::NAN);
+    arena
 }
 
 /// As [`close`]; where operands are rounded to bf16 (attention over many keys), by the distance of the
