@@ -78,9 +78,19 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Puts `bytes` in the place of the file `path`, where anybody or nobody may write to them.
+fn put(path: &Path, bytes: &[u8], writable: bool) {
+    fs::remove_file(path).unwrap();
+    fs::write(path, bytes).unwrap();
+    let mut access = fs::metadata(path).unwrap().permissions();
+    access.set_readonly(!writable);
+    fs::set_permissions(path, access).unwrap();
+}
+
 /// Makes `path` look as if it had been written so long ago.
 fn age(path: &Path, age: Duration) {
-    let file = fs::File::options().append(true).open(path).unwrap();
+    // To read: a packed file may be written to by nobody, and its times may still be set.
+    let file = fs::File::open(path).unwrap();
     file.set_modified(SystemTime::now() - age).unwrap();
 }
 
@@ -187,16 +197,63 @@ fn a_damaged_cut_or_foreign_file_is_ignored_and_made_again() {
         ("a text", b"not packed at all".repeat(100)),
         ("another model's", other),
     ];
-    for (what, bytes) in damaged {
-        assert_ne!(bytes, whole, "{what}");
-        fs::write(&path, bytes).unwrap();
+    // One that may be written to is read, the others are mapped.
+    for ((what, bytes), writable) in damaged.iter().flat_map(|d| [(d, true), (d, false)]) {
+        assert_ne!(bytes, &whole, "{what}");
+        put(&path, bytes, writable);
         let again = place.load();
-        assert_eq!(again.kept(), &Kept::Made, "a file {what}");
-        assert!(answers(&again) == want, "a file {what}");
+        assert_eq!(again.kept(), &Kept::Made, "a file {what}, {writable}");
+        assert!(answers(&again) == want, "a file {what}, {writable}");
         drop(again);
-        assert!(fs::read(&path).unwrap() == whole, "a file {what}");
+        assert!(
+            fs::read(&path).unwrap() == whole,
+            "a file {what}, {writable}"
+        );
     }
     assert_eq!(place.load().kept(), &Kept::Read);
+}
+
+/// Whether this process has the file `path` mapped.
+#[cfg(target_os = "linux")]
+fn is_mapped(path: &Path) -> bool {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    maps.contains(path.to_str().unwrap())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_nobody_may_write_to_is_mapped_and_outlives_its_name() {
+    let place = Place::new();
+    let first = place.load();
+    let want = answers(&first);
+    drop(first);
+    let path = place.files("pack").pop().unwrap();
+    let access = fs::metadata(&path).unwrap().permissions();
+    assert!(access.readonly());
+    let file = fs::File::open(&path).unwrap();
+    if semblance_kernels::Mapped::of(&file, 64, 16).is_none() {
+        println!(
+            "skipped: {} is on no disk that files are mapped from",
+            path.display()
+        );
+        return;
+    }
+    assert!(!is_mapped(&path));
+    let again = place.load();
+    assert_eq!(again.kept(), &Kept::Read);
+    assert!(is_mapped(&path));
+    // As another process does that makes room, or makes it anew.
+    fs::remove_file(&path).unwrap();
+    assert!(answers(&again) == want);
+    drop(again);
+    assert!(!is_mapped(&path));
+    drop(place.load());
+    let bytes = fs::read(&path).unwrap();
+    put(&path, &bytes, true);
+    let again = place.load();
+    assert_eq!(again.kept(), &Kept::Read);
+    assert!(!is_mapped(&path));
+    assert!(answers(&again) == want);
 }
 
 #[test]

@@ -1,16 +1,13 @@
-//! Packed numbers: a buffer of their own, one on loan, or a piece of a larger one that was read from a file.
+//! Packed numbers: a buffer of their own, one on loan, a mapped file, or a piece of one of these.
 //!
 //! For: weights, which are never written again once they are packed. Not for: values.
-//!
-//! A file is read into memory rather than mapped: a mapped file that another program cuts short, or a
-//! disk that fails, kills the process that looks at it, and that process is an image editor. Memory also
-//! comes in large pages, which the page cache does not.
 
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::mapped::Mapped;
 use crate::memory::{Buffer, Pooled};
 
 /// What a piece begins at a multiple of, in numbers: a cache line.
@@ -21,6 +18,7 @@ trait Whole: Deref<Target = [f32]> + fmt::Debug + Send + Sync {}
 
 impl Whole for Buffer {}
 impl Whole for Pooled {}
+impl Whole for Mapped {}
 
 /// Numbers that are only read. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -31,12 +29,12 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// `len` numbers of `whole` from `from` on, a multiple of [`LINE`]; `None` where it has none such.
-    pub fn piece(whole: &Arc<Buffer>, from: usize, len: usize) -> Option<Packed> {
+    /// `len` numbers of these from `from` on, a multiple of [`LINE`]; `None` where there are none such.
+    pub fn piece(&self, from: usize, len: usize) -> Option<Packed> {
         let end = from.checked_add(len)?;
-        (from.is_multiple_of(LINE) && end <= whole.len()).then(|| Packed {
-            whole: Arc::<Buffer>::clone(whole),
-            from,
+        (from.is_multiple_of(LINE) && end <= self.len).then(|| Packed {
+            whole: Arc::clone(&self.whole),
+            from: self.from + from,
             len,
         })
     }
@@ -56,22 +54,12 @@ impl Packed {
     }
 }
 
-impl From<Buffer> for Packed {
-    fn from(buffer: Buffer) -> Self {
+impl<W: Whole + 'static> From<W> for Packed {
+    fn from(whole: W) -> Self {
         Packed {
             from: 0,
-            len: buffer.len(),
-            whole: Arc::new(buffer),
-        }
-    }
-}
-
-impl From<Pooled> for Packed {
-    fn from(buffer: Pooled) -> Self {
-        Packed {
-            from: 0,
-            len: buffer.len(),
-            whole: Arc::new(buffer),
+            len: whole.len(),
+            whole: Arc::new(whole),
         }
     }
 }
@@ -102,10 +90,12 @@ mod tests {
     fn a_piece_lies_inside_its_buffer_at_a_line() {
         let mut buffer = Buffer::zeros(40).unwrap();
         buffer[16] = 1.0;
-        let whole = Arc::new(buffer);
-        let piece = Packed::piece(&whole, 16, 24).unwrap();
+        let whole = Packed::from(buffer);
+        let piece = whole.piece(16, 24).unwrap();
         assert_eq!((piece.len(), piece[0]), (24, 1.0));
         assert_eq!(piece.bytes()[..4], 1.0_f32.to_ne_bytes());
+        assert_eq!(piece.piece(16, 8).unwrap().len(), 8);
+        assert!(piece.piece(16, 9).is_none());
         for (from, len) in [
             (16, 25),
             (8, 8),
@@ -113,7 +103,7 @@ mod tests {
             (usize::MAX - 15, 16),
             (32, usize::MAX),
         ] {
-            assert!(Packed::piece(&whole, from, len).is_none(), "{from}, {len}");
+            assert!(whole.piece(from, len).is_none(), "{from}, {len}");
         }
         assert!(Packed::default().is_empty());
     }

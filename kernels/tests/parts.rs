@@ -4,8 +4,6 @@
 
 mod support;
 
-use std::sync::Arc;
-
 use semblance_kernels::*;
 use support::{noise, paths};
 
@@ -20,8 +18,8 @@ fn through_a_file(parts: &[Packed]) -> Vec<Packed> {
         places.push((at, part.len()));
         at += lines(part);
     }
-    let whole = Arc::new(whole);
-    let piece = |(from, len)| Packed::piece(&whole, from, len).unwrap();
+    let whole = Packed::from(whole);
+    let piece = |(from, len)| whole.piece(from, len).unwrap();
     places.into_iter().map(piece).collect()
 }
 

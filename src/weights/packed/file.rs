@@ -8,17 +8,17 @@
 //! …          the index: JSON with the key, a CRC-32 of every MiB of the numbers, and where each part is
 //! ```
 //!
-//! It is read whole, on all threads, into memory of our own; a file that another program changes or cuts
-//! meanwhile is a damaged one. It is written beside its place and then takes its name.
+//! It is written beside its place, may be written to by nobody from then on, and then takes its name. It is
+//! mapped where that is safe ([`Mapped`]), or else read whole into memory of our own; both on all threads, and
+//! every byte is checked either way. A file that another program changes or cuts is a damaged one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufWriter, Error, Result, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use rayon::prelude::*;
-use semblance_kernels::{Buffer, LINE, Packed};
+use semblance_kernels::{Buffer, LINE, Mapped, Packed};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
@@ -27,7 +27,7 @@ use crate::job::Cancel;
 
 const MAGIC: [u8; 16] = *b"semblance packed";
 const HEADER: usize = 64;
-/// Bytes that are read and checked at a time: they lie in the second cache meanwhile.
+/// Bytes that are had and checked at a time: they lie in the second cache meanwhile.
 const CHUNK: usize = 1 << 20;
 /// Longest index. Stops: a file whose index fills the memory; that of Stable Diffusion 1.5 has 0.2 MB.
 const MAX_INDEX: u64 = 64 << 20;
@@ -99,26 +99,65 @@ fn contents(
     if index.key != key || index.chunks.len() != (4 * count).div_ceil(CHUNK) {
         return Err(Stop::Damaged);
     }
-    let mut buffer = Buffer::zeros(count).map_err(|_| Stop::Unreadable)?;
-    (buffer.bytes_mut().par_chunks_mut(CHUNK))
-        .zip(index.chunks.par_iter())
-        .enumerate()
-        .try_for_each(|(i, (chunk, sum))| {
-            cancel.check().map_err(Stop::Cancelled)?;
-            read_at(file, chunk, (HEADER + i * CHUNK) as u64).map_err(damaged)?;
-            match crc32fast::hash(chunk) == *sum {
-                true => Ok(()),
-                false => Err(Stop::Damaged),
-            }
-        })?;
-    let buffer = Arc::new(buffer);
+    let whole = match mapped(file, count, &index.chunks, cancel)? {
+        Some(whole) => whole,
+        None => read_whole(file, count, &index.chunks, cancel)?,
+    };
     let layer = |(name, parts): (String, Vec<(usize, usize)>)| {
         let parts = parts.into_iter();
-        let parts = parts.map(|(from, len)| Packed::piece(&buffer, from, len));
+        let parts = parts.map(|(from, len)| whole.piece(from, len));
         Some((name, parts.collect::<Option<Vec<_>>>()?))
     };
     let layers = index.layers.into_iter().map(layer);
     layers.collect::<Option<_>>().ok_or(Stop::Damaged)
+}
+
+/// The `count` numbers of `file`, mapped and checked; `None` where they are to be read.
+fn mapped(
+    file: &File,
+    count: usize,
+    sums: &[u32],
+    cancel: &Cancel,
+) -> std::result::Result<Option<Packed>, Stop> {
+    let Some(whole) = Mapped::of(file, HEADER as u64, count) else {
+        return Ok(None);
+    };
+    let checked = sums.par_iter().enumerate().try_for_each(|(i, sum)| {
+        cancel.check().map_err(Stop::Cancelled)?;
+        let chunk = whole.load(i * CHUNK, CHUNK).ok_or(Stop::Unreadable)?;
+        check(chunk, *sum)
+    });
+    match checked {
+        Ok(()) => Ok(Some(whole.into())),
+        Err(Stop::Unreadable) => Ok(None),
+        Err(stop) => Err(stop),
+    }
+}
+
+/// The `count` numbers of `file`, read into memory and checked.
+fn read_whole(
+    file: &File,
+    count: usize,
+    sums: &[u32],
+    cancel: &Cancel,
+) -> std::result::Result<Packed, Stop> {
+    let mut buffer = Buffer::zeros(count).map_err(|_| Stop::Unreadable)?;
+    (buffer.bytes_mut().par_chunks_mut(CHUNK))
+        .zip(sums.par_iter())
+        .enumerate()
+        .try_for_each(|(i, (chunk, sum))| {
+            cancel.check().map_err(Stop::Cancelled)?;
+            read_at(file, chunk, (HEADER + i * CHUNK) as u64).map_err(|_| Stop::Damaged)?;
+            check(chunk, *sum)
+        })?;
+    Ok(buffer.into())
+}
+
+fn check(chunk: &[u8], sum: u32) -> std::result::Result<(), Stop> {
+    match crc32fast::hash(chunk) == sum {
+        true => Ok(()),
+        false => Err(Stop::Damaged),
+    }
 }
 
 /// Where the index is, how long it is, and its BLAKE3.
@@ -236,6 +275,12 @@ impl Writer {
         let mut file = self.file.into_inner().map_err(|e| e.into_error())?;
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&header)?;
+        let mut access = file.as_file().metadata()?.permissions();
+        if cfg!(unix) {
+            // Elsewhere such a file could not be removed, and none is mapped.
+            access.set_readonly(true);
+        }
+        file.as_file().set_permissions(access)?;
         file.persist(&self.path).map_err(|e| e.error)?;
         Ok(self.path)
     }
