@@ -415,7 +415,7 @@ fn run() {
         None => (measures(native, &source), measures(Candle, &source)),
     };
     if turns {
-        return turns::take(ours);
+        return turns::take(ours, &path);
     }
     let weights = resident("VmRSS").unwrap_or_default();
     match alone {

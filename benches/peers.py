@@ -1,12 +1,13 @@
 """Seconds of each network beside torch's and OpenVINO's, in one run:
 benches/peers [--sd15 32|64|whole] [--gradients | --start] [--avx2] [--json FILE].
 
-Medians on this machine, at the models' own sizes, f32 first and then bf16, Semblance's own (cargo bench --bench networks),
-torch and OpenVINO by turns: a ratio is the median over rounds, so what slows the machine for a while slows all of them. `--sd15 SIDE` takes a U-Net of Stable Diffusion 1.5's shape with random weights on SIDE x
-SIDE latents, `--sd15 whole` all networks of such a model (for half an hour, with 20 GB of memory and 2 of disk).
-`--gradients` times forward and backward to latents and text instead, beside torch alone. `--start` times ours from nothing
-loaded to the first step, for a whole model of that shape (it takes 9 GB of disk for that long). `--avx2` holds everybody to
-AVX2, and so to f32. benches/peers sets up what this needs outside the checkout. Not a test: it asserts nothing.
+Medians on this machine, at the models' own sizes, f32 first and then bf16, Semblance's own (cargo bench --bench
+networks), torch and OpenVINO by turns: a ratio is the median over rounds, so what slows the machine for a while slows
+all of them. `--sd15 SIDE` takes a U-Net of Stable Diffusion 1.5's shape with random weights on SIDE x SIDE latents,
+`--sd15 whole` all networks of such a model (for half an hour, with 20 GB of memory and 2 of disk). `--gradients` times
+forward and backward to latents and text instead, beside torch alone. `--start` times ours from nothing loaded to the
+first step, for a whole model of that shape (it takes 10 GB of disk for that long). `--avx2` holds everybody to AVX2, and
+so to f32. benches/peers sets up what this needs outside the checkout. Not a test: it asserts nothing.
 """
 import argparse
 import json
@@ -103,14 +104,18 @@ class Ours:
         env = {**os.environ, **({"SEMBLANCE_CPU": path} if path else {})}
         cmd = ["cargo", "bench", "-q", "--bench", "networks", "--", *extra, "--turns"]
         self.process = subprocess.Popen(cmd, cwd=REPO, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.path = self.answer("it said its CPU path")
 
     def turn(self, measure):
         self.process.stdin.write(measure + "\n")
         self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        if not answer:
-            sys.exit(f"cargo bench --bench networks ended before {measure!r}: its words are above")
-        return json.loads(answer)
+        return self.answer(repr(measure))
+
+    def answer(self, what):
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit(f"cargo bench --bench networks ended before {what}: its words are above")
+        return json.loads(line)
 
     def close(self):
         self.process.stdin.close()
@@ -217,11 +222,12 @@ def compare(a, folder):
         cases = gradient_cases(a)
     else:
         cases = sd15(int(a.sd15)) if a.sd15 in ("32", "64") else networks(folder if a.sd15 else MINI)
-    figures = {}
+    figures, paths = {}, {}
     for precision, dtype, path in [("f32", torch.float32, "avx2" if AVX2 else None), ("bf16", torch.bfloat16, "avx512bf16")]:
         if precision == "bf16" and not BF16:
             continue
         ours = Ours(a, path, folder)
+        paths[precision] = ours.path
         for measure, case in cases.items():
             engines = {"ours": lambda: ours.turn(measure)}
             for name, call in peers(a, case, precision, dtype):
@@ -233,7 +239,7 @@ def compare(a, folder):
                 print("%s, %s %s: %.1f ms (%.2f)" % (measure, name, precision, 1e3 * seconds, ratio), flush=True)
             del engines
         ours.close()
-    show(a, figures, cases)
+    show(a, figures, cases, paths)
 
 
 def peers(a, case, precision, dtype):
@@ -248,8 +254,8 @@ def peers(a, case, precision, dtype):
     return [("torch", lambda: module(*inputs)), ("openvino", openvino)]
 
 
-def show(a, figures, cases):
-    """Prints the table, and writes it to a.json as [{measure, ours_s, peer, peer_s, ratio, precision}]."""
+def show(a, figures, cases, paths):
+    """Prints the table, and writes it to a.json as [{measure, ours_s, peer, peer_s, ratio, precision, cpu_path}]."""
     print("milliseconds, and in brackets ours over the peer's in the same precision")
     print("%-44s" % "" + "".join("%20s" % name for name in figures))
     rows = []
@@ -263,7 +269,7 @@ def show(a, figures, cases):
                 continue
             line += "%20s" % ("%.1f (%.2f)" % (1e3 * seconds, ratio))
             ours = figures[f"ours {precision}"][measure][0]
-            rows.append({"measure": measure, "ours_s": ours, "peer": peer, "peer_s": seconds, "ratio": ratio, "precision": precision})
+            rows.append({"measure": measure, "ours_s": ours, "peer": peer, "peer_s": seconds, "ratio": ratio, "precision": precision, "cpu_path": paths[precision]})
         print(line)
     if a.json:
         json.dump(rows, open(a.json, "w"), indent=1)

@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use super::Measure;
 
-/// Answers each line of standard input, a measure's name, with the seconds of its calls in a turn: one, or
-/// as many as half a second holds; as JSON in a line.
-pub fn take(mut measures: Vec<Measure>) {
+/// Says the CPU path `path`, then answers each line of standard input, a measure's name, with the seconds
+/// of its calls in a turn: one, or as many as half a second holds. Everything as JSON, a line each.
+pub fn take(mut measures: Vec<Measure>, path: &str) {
+    say(&path.into());
     for line in std::io::stdin().lines() {
         let wanted = line.unwrap();
         let known = measures.iter_mut().find(|(name, _)| *name == wanted);
@@ -20,7 +21,11 @@ pub fn take(mut measures: Vec<Measure>) {
             f();
             seconds.push(start.elapsed().as_secs_f64());
         }
-        println!("{}", serde_json::json!(seconds));
-        std::io::stdout().flush().unwrap();
+        say(&seconds.into());
     }
+}
+
+fn say(what: &serde_json::Value) {
+    println!("{what}");
+    std::io::stdout().flush().unwrap();
 }
