@@ -148,7 +148,9 @@ impl Conv {
                 inputs: inputs * area,
                 outputs,
                 gated: false,
-                at: |o: usize, _, k: usize| number(o, k / inputs, k % inputs),
+                numbers: |o: usize, k: usize, to: &mut [f32]| {
+                    to.fill(number(o, k / inputs, k % inputs));
+                },
             };
             Weights::pack(cpu, &plain, bias)?
         } else {
@@ -157,7 +159,10 @@ impl Conv {
                 inputs,
                 outputs,
                 gated: false,
-                at: number,
+                numbers: |o: usize, i: usize, to: &mut [f32]| {
+                    let taps = to.iter_mut().enumerate();
+                    taps.for_each(|(tap, to)| *to = number(o, tap, i));
+                },
             };
             Weights::pack(cpu, &plain, bias)?
         };

@@ -91,7 +91,9 @@ impl Conv {
             inputs: outputs,
             outputs: self.window.size * self.window.size * inputs,
             gated: false,
-            at: |at: usize, _, o: usize| self.number(o, at / inputs, at % inputs),
+            numbers: |at: usize, o: usize, to: &mut [f32]| {
+                to.fill(self.number(o, at / inputs, at % inputs));
+            },
         };
         Weights::pack(self.weights.cpu, &plain, None)
     }

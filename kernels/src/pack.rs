@@ -100,14 +100,15 @@ pub(crate) fn to_bf16(x: f32) -> u16 {
     (if x.is_nan() { nan } else { rounded }) as u16
 }
 
-/// A matrix to pack: `outputs × (taps · inputs)` numbers by `(output, tap, input)`.
-pub(crate) struct Plain<F: Fn(usize, usize, usize) -> f32 + Sync> {
+/// A matrix to pack: `outputs × (taps · inputs)` numbers.
+pub(crate) struct Plain<F: Fn(usize, usize, &mut [f32]) + Sync> {
     pub taps: usize,
     pub inputs: usize,
     pub outputs: usize,
     /// The first half of the outputs are values, the second their gates.
     pub gated: bool,
-    pub at: F,
+    /// Puts down the numbers of (output, input), one for every tap.
+    pub numbers: F,
 }
 
 impl Weights {
@@ -155,12 +156,14 @@ impl Weights {
             inputs,
             outputs,
             gated,
-            at: |o: usize, _, i: usize| weight.get(o * inputs + i).copied().unwrap_or_default(),
+            numbers: |o: usize, i: usize, to: &mut [f32]| {
+                to.fill(weight.get(o * inputs + i).copied().unwrap_or_default());
+            },
         };
         Self::pack(cpu, &plain, bias)
     }
 
-    pub(crate) fn pack<F: Fn(usize, usize, usize) -> f32 + Sync>(
+    pub(crate) fn pack<F: Fn(usize, usize, &mut [f32]) + Sync>(
         cpu: Cpu,
         plain: &Plain<F>,
         bias: Option<&[f32]>,
@@ -191,18 +194,21 @@ impl Weights {
         let fill = |(p, panel): (usize, &mut [f32])| {
             let width = panels.width(p);
             let outputs: Vec<_> = (0..width).map(|j| output(p, j)).collect();
+            let mut numbers = vec![0.0; plain.taps];
             for i in 0..plain.inputs {
-                for tap in 0..plain.taps {
-                    let at = (tap * padded + i) / together * width;
-                    let row = panel.get_mut(at..at + width).unwrap_or_default();
-                    for (to, o) in row.iter_mut().zip(&outputs) {
-                        let Some(o) = *o else { continue };
-                        let x = (plain.at)(o, tap, i);
+                for (j, o) in outputs.iter().enumerate() {
+                    let Some(o) = *o else { continue };
+                    (plain.numbers)(o, i, &mut numbers);
+                    for (tap, x) in numbers.iter().enumerate() {
+                        let at = (tap * padded + i) / together * width + j;
+                        let Some(to) = panel.get_mut(at) else {
+                            continue;
+                        };
                         match (precision, i % 2) {
-                            (Precision::F32, _) => *to = x,
-                            (Precision::Bf16, 0) => *to = f32::from_bits(u32::from(to_bf16(x))),
+                            (Precision::F32, _) => *to = *x,
+                            (Precision::Bf16, 0) => *to = f32::from_bits(u32::from(to_bf16(*x))),
                             (Precision::Bf16, _) => {
-                                *to = f32::from_bits(to.to_bits() | u32::from(to_bf16(x)) << 16);
+                                *to = f32::from_bits(to.to_bits() | u32::from(to_bf16(*x)) << 16);
                             }
                         }
                     }

@@ -22,7 +22,7 @@ use crate::cpu::CpuPath;
 use crate::error::Result;
 use crate::isa::{self, Cpu, Micro, Task, Tile};
 use crate::math::Act;
-use crate::memory::{Buffer, with_scratch};
+use crate::memory::with_scratch;
 use crate::pack::{Plain, Weights};
 use crate::product::{BLOCK, Finish, WORTH};
 use crate::slices::{PARALLEL_FROM, activate};
@@ -133,29 +133,18 @@ impl Tiling {
         bias: Option<&[f32]>,
         (inputs, outputs): (usize, usize),
     ) -> Result<Weights> {
-        let products = self.products();
-        let mut factors = Buffer::zeros(outputs * products * inputs)?;
-        (factors
-            .par_chunks_mut((products * inputs).max(1))
-            .enumerate())
-        .for_each(|(o, to)| {
-            for i in 0..inputs {
-                let weight = |row: usize| std::array::from_fn(|x| number(o, 3 * row + x, i));
-                transform::factors(self, &[weight(0), weight(1), weight(2)], |k, factor| {
-                    if let Some(to) = to.get_mut(k * inputs + i) {
-                        *to = factor;
-                    }
-                });
-            }
-        });
         let plain = Plain {
-            taps: products,
+            taps: self.products(),
             inputs,
             outputs,
             gated: false,
-            at: |o: usize, k: usize, i: usize| {
-                let at = (o * products + k) * inputs + i;
-                factors.get(at).copied().unwrap_or_default()
+            numbers: |o: usize, i: usize, to: &mut [f32]| {
+                let weight = |row: usize| std::array::from_fn(|x| number(o, 3 * row + x, i));
+                transform::factors(self, &[weight(0), weight(1), weight(2)], |k, factor| {
+                    if let Some(to) = to.get_mut(k) {
+                        *to = factor;
+                    }
+                });
             },
         };
         Weights::pack(cpu, &plain, bias)
