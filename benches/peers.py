@@ -1,5 +1,5 @@
 """Seconds of each network beside torch's and OpenVINO's, in one run:
-benches/peers [--sd15 32|64|whole] [--gradients | --start] [--avx2] [--json FILE].
+benches/peers [--sd15 32|64|whole] [--gradients | --start] [--avx2] [--precision f32|bf16] [--json FILE].
 
 Medians on this machine, at the models' own sizes, f32 first and then bf16, Semblance's own (cargo bench --bench
 networks), torch and OpenVINO by turns: a ratio is the median over rounds, so what slows the machine for a while slows
@@ -7,7 +7,7 @@ all of them. `--sd15 SIDE` takes a U-Net of Stable Diffusion 1.5's shape with ra
 `--sd15 whole` all networks of such a model (for half an hour, with 20 GB of memory and 2 of disk). `--gradients` times
 forward and backward to latents and text instead, beside torch alone. `--start` times ours from nothing loaded to the
 first step, for a whole model of that shape (it takes 10 GB of disk for that long). `--avx2` holds everybody to AVX2, and
-so to f32. benches/peers sets up what this needs outside the checkout. Not a test: it asserts nothing.
+so to f32. `--precision` leaves the other one out. benches/peers sets up what this needs outside the checkout. Not a test: it asserts nothing.
 """
 import argparse
 import json
@@ -31,6 +31,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MINI = f"{REPO}/models/mini"
 BF16 = not AVX2 and "avx512_bf16" in open("/proc/cpuinfo").read()
+# Our fastest path of bf16 that this CPU has, as SEMBLANCE_CPU takes it.
+ROUNDED = "amx,avx512bf16"
 
 
 class Call(torch.nn.Module):
@@ -91,7 +93,7 @@ def start(a):
     with tempfile.TemporaryDirectory() as folder:
         write_sd15(folder)
         cmd = ["cargo", "bench", "-q", "--bench", "networks", "--", folder, "--start"] + (["--json", a.json] if a.json else [])
-        for path in ["auto"] + ["avx512bf16"] * BF16:
+        for path in ["auto"] + [ROUNDED] * BF16:
             print(f"SEMBLANCE_CPU={path}", flush=True)
             subprocess.run(cmd, cwd=REPO, env={**os.environ, "SEMBLANCE_CPU": path}, check=True)
 
@@ -204,6 +206,7 @@ def main():
     p.add_argument("--gradients", action="store_true")
     p.add_argument("--start", action="store_true")
     p.add_argument("--avx2", action="store_true")
+    p.add_argument("--precision", choices=("f32", "bf16"))
     p.add_argument("--json")
     a = p.parse_args()
     if a.start:
@@ -223,8 +226,8 @@ def compare(a, folder):
     else:
         cases = sd15(int(a.sd15)) if a.sd15 in ("32", "64") else networks(folder if a.sd15 else MINI)
     figures, paths = {}, {}
-    for precision, dtype, path in [("f32", torch.float32, "avx2" if AVX2 else None), ("bf16", torch.bfloat16, "avx512bf16")]:
-        if precision == "bf16" and not BF16:
+    for precision, dtype, path in [("f32", torch.float32, "avx2" if AVX2 else None), ("bf16", torch.bfloat16, ROUNDED)]:
+        if (precision == "bf16" and not BF16) or a.precision not in (None, precision):
             continue
         ours = Ours(a, path, folder)
         paths[precision] = ours.path

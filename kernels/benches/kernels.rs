@@ -1,6 +1,8 @@
 //! Billions of multiplications and additions a second of ONE core, by kernel and path:
 //! `cargo bench -p semblance-kernels [-- FILTER]`, or 3 × 3 convolutions by tiles: `-- --tiles [FILTER]`.
 //!
+//! On every path that the CPU has, or on the one that `SEMBLANCE_CPU` names.
+//!
 //! At sizes of the embedded model and of Stable Diffusion 1.5. Counts the time that the thread was
 //! running where the system tells it (Linux), so that other work on the machine disturbs little, and
 //! what the operation needs, not what a cleverer algorithm leaves out.
@@ -211,9 +213,12 @@ fn tiles(cpus: &[Cpu], filter: Option<&String>) {
 fn main() {
     // cargo passes --bench.
     let filter = std::env::args().skip(1).find(|a| !a.starts_with("--"));
-    let cpus: Vec<Cpu> = (CpuPath::ALL.into_iter())
-        .filter_map(|p| Cpu::new(p).ok())
-        .collect();
+    let cpus: Vec<Cpu> = match std::env::var_os(cpu::VARIABLE) {
+        Some(_) => vec![Cpu::detect().unwrap()],
+        None => (CpuPath::ALL.into_iter())
+            .filter_map(|p| Cpu::new(p).ok())
+            .collect(),
+    };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
     let pool = pool.unwrap();
     if std::env::args().any(|a| a == "--tiles") {

@@ -5,8 +5,9 @@
 
 use crate::attention::Heads;
 use crate::bf16::pair;
-use crate::isa::{Cpu, Precision};
+use crate::isa::{Cpu, Micro, Precision};
 use crate::pack::Panels;
+use crate::vector::Vector;
 
 /// Packed columns. A place holds one f32, or two bf16 that follow each other in a column.
 #[derive(Clone, Copy)]
@@ -50,7 +51,7 @@ pub(crate) fn head(x: &[f32], heads: Heads, rows: usize, task: usize, row: usize
 
 /// Packs the `rows` rows of head `task` of `x` as columns: a column for each row, padded with zeros.
 #[inline(always)]
-pub(crate) fn pack_across(
+pub(crate) fn pack_across<M: Micro>(
     x: &[f32],
     heads: Heads,
     rows: usize,
@@ -58,6 +59,8 @@ pub(crate) fn pack_across(
     columns: Columns,
     to: &mut [f32],
 ) {
+    /// Places that are rounded at a time.
+    const RUN: usize = 64;
     let panels = columns.panels;
     let panel = (panels.wide * columns.depth).max(1);
     for (p, to) in to.chunks_mut(panel).enumerate() {
@@ -68,13 +71,20 @@ pub(crate) fn pack_across(
                 true => head(x, heads, rows, task, row),
                 false => &[],
             };
-            let places = to.iter_mut().skip(j).step_by(width);
+            let mut places = to.iter_mut().skip(j).step_by(width);
             match columns.precision {
                 Precision::F32 => fill(places, from.iter().copied()),
                 Precision::Bf16 => {
-                    let (pairs, last) = from.as_chunks::<2>();
-                    let pairs = pairs.iter().map(|[a, b]| pair(*a, *b));
-                    fill(places, pairs.chain(last.iter().map(|a| pair(*a, 0.0))));
+                    for first in (0..columns.depth).step_by(RUN) {
+                        let mut rounded = [0.0; RUN];
+                        let part = from.get(2 * first..).unwrap_or_default();
+                        let part = part.get(..2 * RUN).unwrap_or(part);
+                        M::round(part, &mut rounded);
+                        places
+                            .by_ref()
+                            .zip(&rounded)
+                            .for_each(|(to, pair)| *to = *pair);
+                    }
                 }
             }
         }
@@ -90,7 +100,7 @@ fn fill<'a>(places: impl Iterator<Item = &'a mut f32>, numbers: impl Iterator<It
 
 /// Packs the `rows` rows of head `task` of `x` as rows: a column for each of the head's numbers.
 #[inline(always)]
-pub(crate) fn pack_along(
+pub(crate) fn pack_along<M: Micro>(
     x: &[f32],
     heads: Heads,
     rows: usize,
@@ -104,20 +114,37 @@ pub(crate) fn pack_along(
         let width = panels.width(p);
         let column = p * panels.wide;
         // Row `row`'s part in this panel; nothing past the last.
-        let part = |row: usize| match row < rows {
-            true => (head(x, heads, rows, task, row).get(column..)).unwrap_or_default(),
-            false => &[],
+        let part = |row: usize| {
+            let row = match row < rows {
+                true => head(x, heads, rows, task, row),
+                false => &[],
+            };
+            let part = row.get(column..).unwrap_or_default();
+            part.get(..width).unwrap_or(part)
         };
         for (i, to) in to.chunks_exact_mut(width).enumerate() {
             match columns.precision {
                 Precision::F32 => fill(to.iter_mut(), part(i).iter().copied()),
-                Precision::Bf16 => {
-                    let second = part(2 * i + 1).iter().copied();
-                    let second = second.chain(std::iter::repeat(0.0));
-                    let pairs = part(2 * i).iter().zip(second);
-                    fill(to.iter_mut(), pairs.map(|(a, b)| pair(*a, b)));
-                }
+                Precision::Bf16 => turns::<M::Vector>(part(2 * i), part(2 * i + 1), to),
             }
         }
+    }
+}
+
+/// The numbers of `first` and `second`, which may have none, rounded and by turns, into `to`, then zeros.
+#[inline(always)]
+fn turns<V: Vector>(first: &[f32], second: &[f32], to: &mut [f32]) {
+    let both = first.len().min(second.len()).min(to.len());
+    let whole = both / V::LANES * V::LANES;
+    for at in (0..whole).step_by(V::LANES) {
+        // SAFETY: all three have a vector's numbers there.
+        unsafe {
+            let next = V::load(second.as_ptr().add(at));
+            V::load(first.as_ptr().add(at)).store_pairs(next, to.as_mut_ptr().add(at));
+        }
+    }
+    let number = |x: &[f32], i: usize| x.get(i).copied().unwrap_or_default();
+    for (i, to) in to.iter_mut().enumerate().skip(whole) {
+        *to = pair(number(first, i), number(second, i));
     }
 }

@@ -4,6 +4,7 @@
 //! each place of the kernel, to a row of zeros outside the map; or, where that is faster, by tiles
 //! (`winograd`). Not for: groups and dilation, which none of our networks has.
 
+use crate::conv_maps;
 use crate::error::{Result, mismatch};
 use crate::isa::{Cpu, Precision};
 use crate::linear::{check, linear};
@@ -259,6 +260,9 @@ impl Conv {
                 before: self.window.padding.0,
             };
             return tiled.run((x, from), finish, (out, to));
+        }
+        if w.precision == Precision::Bf16 && !self.gathers && w.cpu.geometry(w.precision).even {
+            return conv_maps::run(self, (x, from), finish, (out, to));
         }
         let per_sample = to.h * to.w;
         let rows = to.n * per_sample;

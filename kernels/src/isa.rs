@@ -134,6 +134,8 @@ impl Cpu {
                     rows: M::ROWS,
                     step: M::STEP,
                     even: M::EVEN,
+                    chunk: M::CHUNK,
+                    attention: M::ATTENTION,
                 }
             }
         }
@@ -176,6 +178,26 @@ pub(crate) struct Geometry {
     pub rows: usize,
     pub step: usize,
     pub even: bool,
+    pub chunk: Chunk,
+    pub attention: Block,
+}
+
+/// What a task of an attention takes at a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block {
+    /// Keys: a multiple of every panel's columns, and so many that they and their values stay in a cache.
+    pub keys: usize,
+    /// Queries: a multiple of every tile's rows.
+    pub queries: usize,
+}
+
+/// How many rows a task of a product takes: what stays in the second cache while all columns pass.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chunk {
+    /// Bytes of inputs, about.
+    pub bytes: usize,
+    /// Most rows: a multiple of every tile's.
+    pub rows: usize,
 }
 
 /// Work that is compiled once for each path. `run` must be `#[inline(always)]`, and so must what it
@@ -217,6 +239,17 @@ pub(crate) trait Micro {
     /// Whether the rows of a tile must lie at equal distances, in groups of 16 of a tap, and all tiles
     /// but the last have [`Micro::ROWS`].
     const EVEN: bool;
+    /// Rows of a task: for second caches of a MiB or less.
+    const CHUNK: Chunk = Chunk {
+        bytes: 320 << 10,
+        rows: 240,
+    };
+
+    /// Keys and queries of an attention.
+    const ATTENTION: Block = Block {
+        keys: 256,
+        queries: 48,
+    };
 
     /// What a thread holds from its first tile to its last.
     type Unit: Default;
@@ -239,6 +272,13 @@ pub(crate) trait Micro {
     /// # Safety
     /// The CPU has the path; every pointer of `t` may be read (`out`: written) as [`Tile`] says.
     unsafe fn tile(unit: &mut Self::Unit, rows: usize, width: usize, t: Tile);
+
+    /// Columns that are wanted soon, anywhere: the next tile fetches so many lines of them at each step, on
+    /// a path that would wait for them.
+    #[inline(always)]
+    fn ahead(unit: &mut Self::Unit, from: *const u8, lines: usize) {
+        let _ = (unit, from, lines);
+    }
 }
 
 /// The first of the rows of tile `i`, where `tiles` tiles share out `count` rows: full ones and a rest
@@ -249,6 +289,19 @@ pub(crate) fn border<M: Micro>(i: usize, tiles: usize, count: usize) -> usize {
         true => (i * M::ROWS).min(count),
         false => i * count / tiles,
     }
+}
+
+/// Asks the memory for the line at `at`, anywhere, to be brought into the second cache.
+#[inline(always)]
+pub(crate) fn fetch_line(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 CPU has the instruction, which takes any address and never faults.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }
 
 /// Asks the memory for the lines of `count` numbers at `at`, anywhere, which are soon read or written.

@@ -17,6 +17,7 @@ mod attention_derivative;
 mod attention_pack;
 mod bf16;
 mod conv;
+mod conv_maps;
 mod conv_transposed;
 mod derivative;
 mod error;

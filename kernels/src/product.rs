@@ -41,10 +41,6 @@ pub struct Finish<'a> {
 
 /// Bytes of packed weights that a block of inputs takes at most: less than half of a second cache.
 pub(crate) const BLOCK: usize = 192 << 10;
-/// Bytes of inputs that a task reads again and again, about.
-const CHUNK: usize = 320 << 10;
-/// Most rows in a task: a multiple of every tile's.
-const MOST_ROWS: usize = 240;
 /// Multiplications below which a task is not worth another thread.
 pub(crate) const WORTH: usize = 1 << 19;
 
@@ -94,7 +90,7 @@ pub(crate) fn product(
 ) -> Result<()> {
     let geometry = w.cpu.geometry(w.precision);
     let run = w.padded * w.precision.bytes();
-    let chunk = (CHUNK / run.max(1)).clamp(2 * geometry.rows, MOST_ROWS);
+    let chunk = (geometry.chunk.bytes / run.max(1)).clamp(2 * geometry.rows, geometry.chunk.rows);
     // Chunks as equal as can be, or the last would be a few rows for as many weights.
     let chunks = count.div_ceil(chunk / geometry.rows * geometry.rows);
     let chunk = count.div_ceil(chunks.max(1));

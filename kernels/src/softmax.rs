@@ -13,7 +13,7 @@ use crate::vector_math::exp;
 pub(crate) enum Power {
     /// eˣ to 2 units in the last place (Cephes' polynomial).
     Exact,
-    /// 2ˣ to 1e-4 of it, 0 at the far end on some paths: for weights that are rounded to bf16.
+    /// 2ˣ to 1e-4 of it, for any x: see [`Vector::exp2`]. For weights that are rounded to bf16.
     Coarse,
 }
 
@@ -118,29 +118,31 @@ pub(crate) fn highest<V: Vector>(part: &[f32], top: V) -> V {
     top
 }
 
-/// As [`weigh`], rounded to bf16 into `to`, two to a place, zeros after them; the sum is of what was not
-/// rounded.
+/// Rounds the power of scale · x − top, for every x of `row`, whole lines of [`LANES`] numbers, to bf16
+/// into `to`, two to a place. The powers, not rounded, are added to `total`, number by number of a vector.
 #[inline(always)]
-pub(crate) fn weigh_rounded<M: Micro>(
+pub(crate) fn weigh_rounded<V: Vector>(
     power: Power,
-    scale: f32,
-    top: f32,
+    (scale, top): (f32, f32),
     row: &[f32],
     to: &mut [f32],
-) -> f32 {
-    let (scale, top) = (M::Vector::splat(scale), M::Vector::splat(-top));
-    let room = 2 * to.len();
-    debug_assert!(row.len() <= room);
-    let row = row.get(..room).unwrap_or(row);
-    let (places, padding) = to.split_at_mut(row.len() / 2);
-    padding.fill(0.0);
-    let to = places.as_mut_ptr().cast::<u16>();
-    sum(row, |at, x: M::Vector| {
-        let y = power.of(x.fma(scale, top));
-        // SAFETY: there are as many places as pairs of numbers in the row.
-        unsafe { y.store_bf16(to.add(at)) };
-        y
-    })
+    mut total: V,
+) -> V {
+    let (scale, top) = (V::splat(scale), V::splat(-top));
+    if row.len() > 2 * to.len() {
+        debug_assert!(false, "no room for the weights");
+        return total;
+    }
+    let to = to.as_mut_ptr().cast::<u16>();
+    for (i, x) in row.chunks_exact(V::LANES).enumerate() {
+        // SAFETY: a vector's numbers; it was checked that there are as many places as numbers.
+        unsafe {
+            let y = power.of(V::load(x.as_ptr()).fma(scale, top));
+            y.store_bf16(to.add(i * V::LANES));
+            total = total.add(y);
+        }
+    }
+    total
 }
 
 /// Makes zeros of the bf16 numbers in `places` from `from` on.
@@ -175,9 +177,10 @@ mod tests {
             let mut exact = self.0.to_vec();
             let sum = weigh::<M>(Power::Exact, SCALE, TOP, &mut exact);
             let mut rounded = vec![f32::NAN; self.0.len() / 2 + 3];
-            let (scale, top) = (SCALE * Power::Coarse.base(), TOP * Power::Coarse.base());
-            let coarse = weigh_rounded::<M>(Power::Coarse, scale, top, self.0, &mut rounded);
-            (exact, sum, rounded, coarse)
+            let by = (SCALE * Power::Coarse.base(), TOP * Power::Coarse.base());
+            let zero = M::Vector::splat(0.0);
+            let coarse = weigh_rounded(Power::Coarse, by, self.0, &mut rounded, zero);
+            (exact, sum, rounded, vector::fold(coarse, |a, b| a + b))
         }
     }
 
@@ -199,7 +202,7 @@ mod tests {
                 assert!((f64::from(*y) - want).abs() < 1e-6 * want, "{cpu}: {i}");
                 assert!((short - want).abs() < 5e-3 * want, "{cpu}: {i}");
             }
-            assert_eq!(rounded[24..], [0.0; 3], "{cpu}");
+            assert!(rounded[24..].iter().all(|x| x.is_nan()), "{cpu}");
         }
     }
 

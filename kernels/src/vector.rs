@@ -55,8 +55,10 @@ pub(crate) trait Vector: Copy {
     fn fma(self, b: Self, c: Self) -> Self;
     /// Where self is larger, self, else `other`: that one too where either is not a number.
     fn max(self, other: Self) -> Self;
-    /// 2ˢᵉˡᶠ for self ≤ 0 to 1e-4 of it, at least 0 and at most about 2⁻¹²⁶ at the far end.
+    /// 2ˢᵉˡᶠ to 1e-4 of it; at the far ends at least 0 and at most about 2⁻¹²⁶, and at least about 2¹²⁶.
     fn exp2(self) -> Self;
+    /// Whether any number is larger than `bound`.
+    fn exceeds(self, bound: f32) -> bool;
     /// self · 2ⁿ, where `shifted` is n + [`ROUND`]; self, not 0, and the result are normal numbers.
     fn power(self, shifted: Self) -> Self;
 }
@@ -196,7 +198,14 @@ impl Vector for Four {
 
     #[inline(always)]
     fn exp2(self) -> Self {
-        vector_math::exp2(self)
+        // Not `min`, which would hide what is not a number.
+        let most = self.0.map(|x| if x > 126.0 { 126.0 } else { x });
+        vector_math::exp2(Four(most))
+    }
+
+    #[inline(always)]
+    fn exceeds(self, bound: f32) -> bool {
+        self.0.iter().any(|x| *x > bound)
     }
 
     #[inline(always)]
@@ -264,7 +273,7 @@ pub(crate) mod x86 {
 
     macro_rules! vector {
         ($name:ident, $inner:ty, $lanes:literal, $load:ident, $store:ident, $set:ident, $fma:ident,
-         ($round:expr, $pair:expr), $exp2:expr,
+         ($round:expr, $pair:expr), ($exp2:expr, $exceeds:expr),
          [$($of_two:ident $instruction:ident),*]) => {
             #[derive(Clone, Copy)]
             pub struct $name($inner);
@@ -309,6 +318,12 @@ pub(crate) mod x86 {
                 }
 
                 #[inline(always)]
+                fn exceeds(self, bound: f32) -> bool {
+                    // SAFETY: as above.
+                    unsafe { $exceeds(self.0, bound) }
+                }
+
+                #[inline(always)]
                 fn fma(self, b: Self, c: Self) -> Self {
                     // SAFETY: as above.
                     $name(unsafe { $fma(self.0, b.0, c.0) })
@@ -336,7 +351,7 @@ pub(crate) mod x86 {
                 _mm512_set1_ps,
                 _mm512_fmadd_ps,
                 ($round, $pair),
-                exp2_512,
+                (exp2_512, exceeds_512),
                 [
                     add _mm512_add_ps,
                     sub _mm512_sub_ps,
@@ -392,7 +407,19 @@ pub(crate) mod x86 {
 
     #[target_feature(enable = "avx2,fma")]
     fn exp2_256(x: __m256) -> __m256 {
-        vector_math::exp2(Avx2(x)).0
+        // The second where either is not a number.
+        let most = _mm256_min_ps(_mm256_set1_ps(126.0), x);
+        vector_math::exp2(Avx2(most)).0
+    }
+
+    #[target_feature(enable = "avx512f")]
+    fn exceeds_512(x: __m512, bound: f32) -> bool {
+        _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, _mm512_set1_ps(bound)) != 0
+    }
+
+    #[target_feature(enable = "avx2")]
+    fn exceeds_256(x: __m256, bound: f32) -> bool {
+        _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(x, _mm256_set1_ps(bound))) != 0
     }
 
     /// The factors of 2ʳ for r in 0..1, highest power first, to 1e-4 of it.
@@ -419,7 +446,7 @@ pub(crate) mod x86 {
         _mm256_set1_ps,
         _mm256_fmadd_ps,
         (round_plainly::<Avx2, 8>, pair_plainly::<Avx2, 8>),
-        exp2_256,
+        (exp2_256, exceeds_256),
         [
             add _mm256_add_ps,
             sub _mm256_sub_ps,

@@ -35,7 +35,7 @@ pub(crate) fn exp<V: Vector>(x: V) -> V {
     p.mul(r).fma(r, r).add(V::splat(1.0)).power(shifted)
 }
 
-/// 2ˣ for x ≤ 0 to 1e-4 of it, at least about 2⁻¹²⁶.
+/// 2ˣ for x ≤ 126 to 1e-4 of it, at least about 2⁻¹²⁶.
 #[inline(always)]
 pub(crate) fn exp2<V: Vector>(x: V) -> V {
     let x = V::splat(-126.0).max(x);

@@ -24,7 +24,7 @@ pub(crate) use instructions::Real;
 pub(crate) use permission::{Refusal, ask};
 pub(crate) use straight::straighten;
 
-use crate::isa::{Micro, Tile};
+use crate::isa::{self, Block, Chunk, Micro, Tile};
 use instructions::{Config, Instructions};
 
 /// Rows of a register.
@@ -40,6 +40,8 @@ pub(crate) struct Unit<I: Instructions> {
     instructions: I,
     /// The rows that they are shaped for; 0 before the first.
     rows: usize,
+    /// What the next tile fetches, and how many lines at each step.
+    ahead: (*const u8, usize),
     // Registers belong to a thread: neither Send nor Sync.
     _thread: PhantomData<*const ()>,
 }
@@ -49,6 +51,7 @@ impl<I: Instructions> Default for Unit<I> {
         Unit {
             instructions: I::default(),
             rows: 0,
+            ahead: (std::ptr::null(), 0),
             _thread: PhantomData,
         }
     }
@@ -84,6 +87,15 @@ impl<I: Instructions> Micro for Tiles<I> {
     const ROWS: usize = 2 * GROUP;
     const STEP: usize = 32;
     const EVEN: bool = true;
+    // Every CPU with tiles has 2 MiB of second cache.
+    const CHUNK: Chunk = Chunk {
+        bytes: 1408 << 10,
+        rows: 1024,
+    };
+    const ATTENTION: Block = Block {
+        keys: 256,
+        queries: 64,
+    };
 
     type Unit = Unit<I>;
     type Vector = I::Vector;
@@ -104,14 +116,20 @@ impl<I: Instructions> Micro for Tiles<I> {
         // SAFETY: the caller's promise.
         unsafe {
             unit.shape(rows);
+            let ahead = std::mem::replace(&mut unit.ahead, (std::ptr::null(), 0));
             let tiles = &mut unit.instructions;
             match (rows > GROUP, width > 16) {
-                (false, false) => block::<I, 1, 1>(tiles, rows, t),
-                (false, true) => block::<I, 1, 2>(tiles, rows, t),
-                (true, false) => block::<I, 2, 1>(tiles, rows, t),
-                (true, true) => block::<I, 2, 2>(tiles, rows, t),
+                (false, false) => block::<I, 1, 1>(tiles, rows, t, ahead),
+                (false, true) => block::<I, 1, 2>(tiles, rows, t, ahead),
+                (true, false) => block::<I, 2, 1>(tiles, rows, t, ahead),
+                (true, true) => block::<I, 2, 2>(tiles, rows, t, ahead),
             }
         }
+    }
+
+    #[inline(always)]
+    fn ahead(unit: &mut Unit<I>, from: *const u8, lines: usize) {
+        unit.ahead = (from, lines);
     }
 }
 
@@ -142,6 +160,7 @@ unsafe fn block<I: Instructions, const R: usize, const V: usize>(
     tiles: &mut I,
     rows: usize,
     t: Tile,
+    (mut ahead, lines): (*const u8, usize),
 ) {
     let pitch = V * LINE;
     let out_pitch = 4 * t.stride;
@@ -179,6 +198,10 @@ unsafe fn block<I: Instructions, const R: usize, const V: usize>(
             };
             let mut skip = t.skip;
             for _ in 0..t.steps {
+                for _ in 0..lines {
+                    isa::fetch_line(ahead);
+                    ahead = ahead.wrapping_add(LINE);
+                }
                 tiles.load::<6>(b, pitch);
                 tiles.load::<4>(upper.wrapping_add(skip), upper_pitch);
                 tiles.dot::<0, 4, 6>();

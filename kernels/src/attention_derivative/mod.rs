@@ -216,13 +216,13 @@ impl Task for Tangent<'_> {
         let keys_along = take(&mut rest, plan.across.len());
         let values = take(&mut rest, plan.along.len());
         let values_along = take(&mut rest, plan.along.len());
-        plan.pack_across(self.at.k, task, keys);
-        plan.pack_along(self.at.v, task, values);
+        plan.pack_across::<M>(self.at.k, task, keys);
+        plan.pack_along::<M>(self.at.v, task, values);
         if let Some(dk) = dk {
-            plan.pack_across(dk, task, keys_along);
+            plan.pack_across::<M>(dk, task, keys_along);
         }
         if let Some(dv) = dv {
-            plan.pack_along(dv, task, values_along);
+            plan.pack_along::<M>(dv, task, values_along);
         }
         let (q_room, dq_room) = (
             take(&mut rest, plan.queries_len()),
@@ -286,9 +286,9 @@ impl Task for Cotangent<'_> {
         let keys = take(&mut rest, plan.across.len());
         let values = take(&mut rest, plan.across.len());
         let keys_along = take(&mut rest, plan.along.len());
-        plan.pack_across(self.at.k, task, keys);
-        plan.pack_across(self.at.v, task, values);
-        plan.pack_along(self.at.k, task, keys_along);
+        plan.pack_across::<M>(self.at.k, task, keys);
+        plan.pack_across::<M>(self.at.v, task, values);
+        plan.pack_along::<M>(self.at.k, task, keys_along);
         let (gk, gv) = (
             take(&mut rest, plan.sums_len()),
             take(&mut rest, plan.sums_len()),

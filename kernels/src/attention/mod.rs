@@ -8,11 +8,14 @@
 //! bf16 their operands are rounded, the weights of the values among them, unless keys are few; scores,
 //! exponentials and all sums are f32.
 
+mod rounded;
+
 use rayon::prelude::*;
 
+use self::rounded::Rounded;
 use crate::attention_pack::{Columns, head, pack_across, pack_along};
 use crate::error::{Result, mismatch};
-use crate::isa::{self, Cpu, Micro, Precision, Task, Tile};
+use crate::isa::{self, Block, Cpu, Micro, Precision, Task, Tile};
 use crate::math::{self, max};
 use crate::memory::with_scratch;
 use crate::softmax::{self, Power};
@@ -41,13 +44,9 @@ pub struct Heads {
     pub size: usize,
 }
 
-/// Keys in a block: their packed form and their values stay in the second cache.
-const KEYS: usize = 256;
 /// Keys below which operands stay f32: rounding has to pay (on Zen 4 it costs a fifth at 77 keys, and at
 /// 1024 and 4096 saves a third).
 const FEW_KEYS: usize = 512;
-/// Queries in a task: a multiple of every tile's rows.
-const QUERIES: usize = 48;
 /// Most rows in a tile.
 const MOST_ROWS: usize = 32;
 
@@ -93,8 +92,10 @@ pub fn attention(
         return Err(mismatch("attention", what));
     }
     let precision = precision(cpu, keys);
+    let geometry = cpu.geometry(precision);
     let layout = Layout {
-        tile_rows: cpu.geometry(precision).rows,
+        tile_rows: geometry.rows,
+        block: geometry.attention,
         keys: Columns::new(cpu, precision, keys, size),
         values: Columns::new(cpu, precision, size, keys),
     };
@@ -104,7 +105,7 @@ pub fn attention(
     with_scratch(all * packed, |scratch| {
         let pack = |(task, to): (usize, &mut [f32])| {
             let (keys_to, values_to) = to.split_at_mut(packed_keys);
-            cpu.run(Pack {
+            let pack = Pack {
                 k,
                 v,
                 heads,
@@ -112,7 +113,8 @@ pub fn attention(
                 keys_to,
                 values_to,
                 layout,
-            });
+            };
+            cpu.run_at(precision, pack);
         };
         let small = all * packed < 1 << 14;
         match small {
@@ -120,14 +122,14 @@ pub fn attention(
             false => (scratch.par_chunks_mut(packed).enumerate()).for_each(pack),
         }
         let packed_all: &[f32] = scratch;
-        let chunks = queries.div_ceil(QUERIES);
+        let chunks = queries.div_ceil(layout.block.queries);
         let output = Output(out.as_mut_ptr());
         let work = |i: usize| {
             let (task, chunk) = (i / chunks, i % chunks);
             let at = task * packed;
             let both = packed_all.get(at..at + packed).unwrap_or_default();
             let (keys_at, values_at) = both.split_at(packed_keys);
-            let first = chunk * QUERIES;
+            let first = chunk * layout.block.queries;
             let piece = Piece {
                 q,
                 keys_at,
@@ -136,7 +138,7 @@ pub fn attention(
                 mask,
                 task,
                 first,
-                count: QUERIES.min(queries - first),
+                count: layout.block.queries.min(queries - first),
                 layout,
                 output: &output,
             };
@@ -154,6 +156,7 @@ pub fn attention(
 #[derive(Clone, Copy)]
 struct Layout {
     tile_rows: usize,
+    block: Block,
     /// A column for each key.
     keys: Columns,
     /// A column for each of a head's numbers.
@@ -184,8 +187,8 @@ impl Task for Pack<'_> {
     fn run<M: Micro>(self) {
         let Heads { keys, .. } = self.heads;
         let (heads, task, layout) = (self.heads, self.task, self.layout);
-        pack_across(self.k, heads, keys, task, layout.keys, self.keys_to);
-        pack_along(self.v, heads, keys, task, layout.values, self.values_to);
+        pack_across::<M>(self.k, heads, keys, task, layout.keys, self.keys_to);
+        pack_along::<M>(self.v, heads, keys, task, layout.values, self.values_to);
     }
 }
 
@@ -203,13 +206,11 @@ struct Piece<'a> {
     output: &'a Output,
 }
 
-struct Working<'a> {
+/// An attention in f32.
+struct Exact<'a> {
     piece: Piece<'a>,
-    /// Of one tile, a row every [`KEYS`].
+    /// Of one tile, a row every block of keys; then the weights in their place.
     scores: &'a mut [f32],
-    /// The same rounded, and the task's queries; empty where nothing is.
-    weights: &'a mut [f32],
-    queries: &'a mut [f32],
     /// Of every query, as are the maxima and totals.
     sums: &'a mut [f32],
     maxima: &'a mut [f32],
@@ -218,33 +219,24 @@ struct Working<'a> {
 
 impl Piece<'_> {
     fn start(self, cpu: Cpu) -> Result<()> {
-        let Layout {
-            tile_rows,
-            keys,
-            values,
-        } = self.layout;
-        let (scores, columns) = (tile_rows * KEYS, values.panels.columns());
-        let (weights, queries) = match keys.precision {
-            Precision::F32 => (0, 0),
-            Precision::Bf16 => (scores / 2, self.count * keys.depth),
-        };
-        let all = scores + weights + queries + self.count * (columns + 2);
-        with_scratch(all, |scratch| {
+        let precision = self.layout.keys.precision;
+        if precision == Precision::Bf16 {
+            return Rounded::start(self, cpu);
+        }
+        let columns = self.layout.values.panels.columns();
+        let scores = self.layout.tile_rows * self.layout.block.keys;
+        with_scratch(scores + self.count * (columns + 2), |scratch| {
             let (scores, rest) = scratch.split_at_mut(scores);
-            let (weights, rest) = rest.split_at_mut(weights);
-            let (queries, rest) = rest.split_at_mut(queries);
             let (sums, rest) = rest.split_at_mut(self.count * columns);
             let (maxima, totals) = rest.split_at_mut(self.count);
-            let work = Working {
+            let work = Exact {
                 piece: self,
                 scores,
-                weights,
-                queries,
                 sums,
                 maxima,
                 totals,
             };
-            cpu.run_at(keys.precision, work);
+            cpu.run_at(precision, work);
         })
     }
 
@@ -265,108 +257,85 @@ impl Piece<'_> {
     }
 }
 
-impl Task for Working<'_> {
+impl Task for Exact<'_> {
     type Out = ();
 
     #[inline(always)]
     fn run<M: Micro>(self) {
-        let Working {
+        let Exact {
             piece,
             scores,
-            weights,
-            queries,
             sums,
             maxima,
             totals,
         } = self;
         let p = &piece;
         let Heads { keys, size, .. } = p.heads;
-        // Weights that are rounded need no better exponential than a short one, to the base of two.
-        let rounds = M::STEP > 1;
-        let power = match rounds {
-            true => Power::Coarse,
-            false => Power::Exact,
-        };
+        let at_once = p.layout.block.keys;
+        let power = Power::Exact;
         let scale = power.base() / (size as f32).sqrt();
-        if rounds {
-            let places = queries.chunks_exact_mut(p.layout.keys.depth);
-            for (i, to) in places.enumerate() {
-                M::round(p.query(i), to);
-            }
-        }
         sums.fill(0.0);
         maxima.fill(f32::MIN);
         totals.fill(0.0);
         let tiles = p.count.div_ceil(M::ROWS);
         let border = |i: usize| isa::border::<M>(i, tiles, p.count);
         let mut unit = M::Unit::default();
-        for key in (0..keys).step_by(KEYS) {
+        let lie = Lie {
+            panel: p.layout.keys.panels.wide,
+            row: at_once,
+        };
+        for key in (0..keys).step_by(at_once) {
             for tile in 0..tiles {
                 let (from, rows) = (border(tile), border(tile + 1) - border(tile));
-                let most = p.seen(from + rows - 1).min(key + KEYS);
+                let most = p.seen(from + rows - 1).min(key + at_once);
                 if most <= key {
                     continue;
                 }
                 let block = most - key;
-                p.scores::<M>(&mut unit, (from, rows), (key, block), queries, scores);
+                let queries = |i: usize| p.query(i).as_ptr().cast();
+                p.scores::<M>(&mut unit, (from, rows), (key, block), queries, lie, scores);
                 for r in 0..rows {
                     let i = from + r;
                     let seen = p.seen(i).clamp(key, most) - key;
                     // Whole vectors: the compiler's loops for what fills none are slow.
-                    let whole = block.next_multiple_of(math::LANES).min(KEYS);
-                    let row = scores.get_mut(r * KEYS..r * KEYS + whole);
+                    let whole = block.next_multiple_of(math::LANES).min(at_once);
+                    let row = scores.get_mut(r * at_once..r * at_once + whole);
                     let row = row.unwrap_or_default();
                     row.iter_mut().skip(seen).for_each(|x| *x = f32::MIN);
                     let (Some(top), Some(total)) = (maxima.get_mut(i), totals.get_mut(i)) else {
                         continue;
                     };
                     let new = top.max(max(row) * scale);
-                    let sum = if rounds {
-                        let from = r * KEYS / 2;
-                        let to = from + whole.max(block.next_multiple_of(M::STEP)) / 2;
-                        let to = weights.get_mut(from..to).unwrap_or_default();
-                        let sum = softmax::weigh_rounded::<M>(power, scale, new, row, to);
-                        softmax::hide(to, seen);
-                        sum
-                    } else {
-                        let sum = softmax::weigh::<M>(power, scale, new, row);
-                        row.iter_mut().skip(seen).for_each(|x| *x = 0.0);
-                        sum
-                    };
+                    let sum = softmax::weigh::<M>(power, scale, new, row);
+                    row.iter_mut().skip(seen).for_each(|x| *x = 0.0);
                     let old = power.of_one::<M>(*top - new);
                     *total = M::fma(*total, old, sum);
                     if new > *top {
                         *top = new;
-                        p.of_row(sums, from, rows, r, |part| {
+                        p.of_row(sums, (from, rows), r, |part| {
                             part.iter_mut().for_each(|x| *x *= old);
                         });
                     }
                 }
-                let weights: &[f32] = if rounds { weights } else { scores };
-                p.values::<M>(&mut unit, (from, rows), (key, block), weights, sums);
+                p.values::<M>(&mut unit, (from, rows), (key, block), scores, sums);
             }
         }
         for tile in 0..tiles {
             let (from, rows) = (border(tile), border(tile + 1) - border(tile));
             for r in 0..rows {
-                let factor = 1.0 / totals.get(from + r).copied().unwrap_or(1.0);
-                let (sample, head) = (p.task / p.heads.heads, p.task % p.heads.heads);
-                let row = sample * p.heads.queries + p.first + from + r;
-                // SAFETY: the place of this head in this row of the result, which no other task
-                // writes.
-                let out = unsafe {
-                    let at = (row * p.heads.heads + head) * size;
-                    std::slice::from_raw_parts_mut(p.output.0.add(at), size)
-                };
-                let mut out = out.iter_mut();
-                p.of_row(sums, from, rows, r, |part| {
-                    for (x, out) in part.iter().zip(&mut out) {
-                        *out = *x * factor;
-                    }
-                });
+                let total = totals.get(from + r).copied().unwrap_or(1.0);
+                p.finish(sums, (from, rows), r, total);
             }
         }
     }
+}
+
+/// Where the scores of a tile lie: so many numbers from a panel's to the next one's, and from a row to the
+/// next.
+#[derive(Clone, Copy)]
+struct Lie {
+    panel: usize,
+    row: usize,
 }
 
 impl Piece<'_> {
@@ -376,8 +345,7 @@ impl Piece<'_> {
     fn of_row(
         &self,
         sums: &mut [f32],
-        from: usize,
-        rows: usize,
+        (from, rows): (usize, usize),
         r: usize,
         mut f: impl FnMut(&mut [f32]),
     ) {
@@ -392,37 +360,53 @@ impl Piece<'_> {
         }
     }
 
-    /// The scores of the `rows` queries from `from` on for `block` keys from `key` on, a row every
-    /// [`KEYS`]; `rounded` holds the queries where they are.
+    /// Writes row `r` of the tile at `from`, its sums divided by `total`.
+    #[inline(always)]
+    fn finish(&self, sums: &mut [f32], tile: (usize, usize), r: usize, total: f32) {
+        let factor = 1.0 / total;
+        let (sample, head) = (self.task / self.heads.heads, self.task % self.heads.heads);
+        let row = sample * self.heads.queries + self.first + tile.0 + r;
+        // SAFETY: the place of this head in this row of the result, which no other task writes.
+        let out = unsafe {
+            let at = (row * self.heads.heads + head) * self.heads.size;
+            std::slice::from_raw_parts_mut(self.output.0.add(at), self.heads.size)
+        };
+        let mut parts = out.chunks_mut(self.layout.values.panels.wide);
+        self.of_row(sums, tile, r, |part| {
+            let out = parts.next().unwrap_or_default();
+            for (out, x) in out.iter_mut().zip(part) {
+                *out = *x * factor;
+            }
+        });
+    }
+
+    /// The scores of the `rows` queries from `from` on for `block` keys from `key` on, which lie as `lie`
+    /// says; `query` tells where a query's numbers are, in the packed keys' precision.
     #[inline(always)]
     fn scores<M: Micro>(
         &self,
         unit: &mut M::Unit,
         (from, rows): (usize, usize),
         (key, block): (usize, usize),
-        rounded: &[f32],
+        query: impl Fn(usize) -> *const u8,
+        lie: Lie,
         scores: &mut [f32],
     ) {
         let columns = self.layout.keys;
         let mut at = [std::ptr::null::<u8>(); MOST_ROWS];
         for (i, at) in (from..from + rows).zip(&mut at) {
-            *at = match columns.precision {
-                Precision::F32 => self.query(i).as_ptr().cast(),
-                Precision::Bf16 => {
-                    let place = rounded.get(i * columns.depth..).unwrap_or_default();
-                    place.as_ptr().cast()
-                }
-            };
+            *at = query(i);
         }
         let panels = &columns.panels;
-        // KEYS is a multiple of every panel's width.
+        // A block of keys is a multiple of every panel's width.
         let first = key / panels.wide;
         for panel in first..(key + block).div_ceil(panels.wide) {
             let width = panels.width(panel);
-            let column = (panel - first) * panels.wide;
-            debug_assert!(column + width <= KEYS);
+            let place = (panel - first) * lie.panel;
+            debug_assert!(place + (rows - 1) * lie.row + width <= scores.len());
             // SAFETY: each pointer leads to a query, rounded up to whole steps as the packed columns
-            // are; the panel holds `width` of those; the scores have a tile's rows of `KEYS`.
+            // are; the panel holds `width` of those; the scores have room for a tile's rows of a block's
+            // keys, which is what `lie` shares out.
             unsafe {
                 let t = Tile {
                     rows: at.as_ptr(),
@@ -430,8 +414,8 @@ impl Piece<'_> {
                     skip: 0,
                     steps: self.heads.size.div_ceil(M::STEP),
                     b: self.keys_at.as_ptr().add(columns.start(panel)).cast(),
-                    out: scores.as_mut_ptr().add(column),
-                    stride: KEYS,
+                    out: scores.as_mut_ptr().add(place),
+                    stride: lie.row,
                     fresh: true,
                 };
                 M::tile(unit, rows, width, t);
@@ -452,7 +436,7 @@ impl Piece<'_> {
         let columns = self.layout.values;
         let bytes = columns.precision.bytes();
         let mut at = [std::ptr::null::<u8>(); MOST_ROWS];
-        let lines = weights.chunks_exact(KEYS * bytes / 4);
+        let lines = weights.chunks_exact(self.layout.block.keys * bytes / 4);
         for (at, row) in at.iter_mut().zip(lines).take(rows) {
             *at = row.as_ptr().cast();
         }
@@ -460,7 +444,7 @@ impl Piece<'_> {
         let start = from * panels.columns();
         for panel in 0..panels.count {
             let width = panels.width(panel);
-            // SAFETY: each pointer leads to `block` ≤ KEYS weights and zeros up to whole steps, as the
+            // SAFETY: each pointer leads to a block's weights and zeros up to whole steps, as the
             // packed columns have after the last key; of those the panel holds `width`, from whose row
             // `key` on `block` are taken; the tile's sums are `rows` rows of all columns, panel by
             // panel.
