@@ -191,13 +191,17 @@ pub(crate) struct Block {
     pub queries: usize,
 }
 
-/// How many rows a task of a product takes: what stays in the second cache while all columns pass.
+/// What a product takes at a time, so that it stays in the second cache.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chunk {
-    /// Bytes of inputs, about.
+    /// Bytes of inputs of a task, about: all columns pass over them.
     pub bytes: usize,
-    /// Most rows: a multiple of every tile's.
+    /// Most rows of a task: a multiple of every tile's.
     pub rows: usize,
+    /// Most bytes of a panel of columns that is taken as a whole.
+    pub panel: usize,
+    /// Bytes of a block of inputs' columns, of a panel that is not.
+    pub block: usize,
 }
 
 /// Work that is compiled once for each path. `run` must be `#[inline(always)]`, and so must what it
@@ -243,6 +247,8 @@ pub(crate) trait Micro {
     const CHUNK: Chunk = Chunk {
         bytes: 320 << 10,
         rows: 240,
+        panel: 192 << 10,
+        block: 192 << 10,
     };
 
     /// Keys and queries of an attention.

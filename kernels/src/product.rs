@@ -39,8 +39,8 @@ pub struct Finish<'a> {
     pub act: Act,
 }
 
-/// Bytes of packed weights that a block of inputs takes at most: less than half of a second cache.
-pub(crate) const BLOCK: usize = 192 << 10;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 /// Multiplications below which a task is not worth another thread.
 pub(crate) const WORTH: usize = 1 << 19;
 
@@ -237,11 +237,15 @@ impl<R: Rows> Task for Working<'_, R> {
         for panel in p.panels.0..p.panels.1 {
             let width = w.panels.width(panel);
             // Whole taps to a block, or a tap in pieces.
-            let block_steps = (BLOCK / (width * bytes * p.step)).max(64);
+            let column_bytes = taps * padded * bytes;
+            let block = match width * column_bytes <= M::CHUNK.panel {
+                true => M::CHUNK.panel,
+                false => M::CHUNK.block,
+            };
+            let block_steps = (block / (width * bytes * p.step)).max(1);
             let block_taps = (block_steps / steps).clamp(1, taps);
             let pieces = steps.div_ceil(block_steps);
             let piece_steps = steps.div_ceil(pieces);
-            let column_bytes = taps * padded * bytes;
             let panel_at = w.data.as_ptr().cast::<u8>();
             // SAFETY: panels before are all wide, and the buffer holds all panels.
             let panel_at = unsafe { panel_at.add(panel * w.panels.wide * column_bytes) };
@@ -261,6 +265,12 @@ impl<R: Rows> Task for Working<'_, R> {
                         if last {
                             p.fetch::<M>(panel, (from, rows));
                         }
+                        // The columns of the next block, which follow this one's, a share with each tile.
+                        let lines = (p.step * width * bytes / LINE).div_ceil(tiles);
+                        let block = now * count * p.step * width * bytes;
+                        let share = tile * now * count * lines * LINE;
+                        let next = (tap * padded + step * p.step) * width * bytes + block + share;
+                        M::ahead(&mut unit, panel_at.wrapping_add(next), lines);
                         // SAFETY: `table` was filled for all rows and taps by `find`, whose pointers
                         // reach `padded` numbers; the packed panel holds `taps · padded` rows of
                         // `width`; `sums` has `rows · width` places.

@@ -89,8 +89,10 @@ impl<I: Instructions> Micro for Tiles<I> {
     const EVEN: bool = true;
     // Every CPU with tiles has 2 MiB of second cache.
     const CHUNK: Chunk = Chunk {
-        bytes: 1408 << 10,
-        rows: 1024,
+        bytes: 656 << 10,
+        rows: 512,
+        panel: 384 << 10,
+        block: 96 << 10,
     };
     const ATTENTION: Block = Block {
         keys: 256,

@@ -24,7 +24,7 @@ use crate::isa::{self, Cpu, Micro, Task, Tile};
 use crate::math::Act;
 use crate::memory::with_scratch;
 use crate::pack::{Plain, Weights};
-use crate::product::{BLOCK, Finish, WORTH};
+use crate::product::{Finish, WORTH};
 use crate::slices::{PARALLEL_FROM, activate};
 
 /// How a convolution is computed: directly, or by tiles of so many rows and columns of its result.
@@ -409,7 +409,7 @@ impl Task for Multiply<'_> {
                 let packed = unsafe { packed.add(rows * w.padded * bytes) };
                 let sums = product * self.product + (panel - self.panels.0) * self.panel;
                 // Weights in blocks that stay in the second cache, as in every product.
-                let block = (BLOCK / (width * bytes * self.step)).max(64);
+                let block = (M::CHUNK.block / (width * bytes * self.step)).max(64);
                 let block = steps.div_ceil(steps.div_ceil(block).max(1)).max(1);
                 for step in (0..steps).step_by(block) {
                     for part in 0..parts {
