@@ -47,9 +47,14 @@ pub use conv::Conv;
 pub use device::OnDevice;
 pub use norm::Norm;
 
+/// What candle says, without the backtrace that it may add.
+fn said(e: &candle_core::Error) -> String {
+    e.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
 impl From<candle_core::Error> for Error {
     fn from(e: candle_core::Error) -> Self {
-        let what = format!("tensor operation: {e}");
+        let what = format!("tensor operation: {}", said(&e));
         // What a driver says when a card is full has no kind of its own in candle.
         match what.to_ascii_lowercase().replace('_', " ") {
             words if words.contains("out of memory") => Error::new(Code::OutOfMemory, what)

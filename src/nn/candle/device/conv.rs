@@ -1,10 +1,14 @@
-//! Convolution and its transpose, both as candle's convolution.
+//! Convolution and its transpose, both as candle's convolution, in bands of rows that bound what it gathers.
 
 use candle_core::{Device, Tensor};
 
 use super::{shape, taken};
 use crate::error::Result;
 use crate::nn::{ConvSpec, Shape, mismatch};
+
+/// Numbers that are gathered at one time, 1 GiB of them: candle puts the windows of the whole map side by
+/// side on a card, nine numbers for one.
+const GATHERED: usize = 1 << 28;
 
 /// A convolution: weights as `outputs × inputs × size × size`.
 #[derive(Debug)]
@@ -51,6 +55,44 @@ fn pixels(x: &Tensor) -> Result<Tensor> {
     Ok(x.permute((0, 2, 3, 1))?.contiguous()?)
 }
 
+/// Windows of a map: output (i, j) sees rows from i · stride − before on, and columns from j · stride − before.
+struct Windows {
+    stride: usize,
+    before: isize,
+    /// Rows and columns of the result.
+    to: (usize, usize),
+}
+
+impl Windows {
+    /// `x`, a map among zeros, convolved with `weight`; channels are last in both values. At most `most`
+    /// numbers are gathered at one time, or one row of the result.
+    fn convolve(&self, x: &Tensor, weight: &Tensor, most: usize) -> Result<Tensor> {
+        let (outputs, inputs, size, _) = weight.dims4()?;
+        let (n, _, height, width) = x.dims4()?;
+        let (h, w) = self.to;
+        let rows = (most / (n * w * size * size * inputs).max(1)).clamp(1, h.max(1));
+        if let (Ok(padding), true) = (usize::try_from(self.before), rows == h) {
+            let whole = |length: usize, to: usize| {
+                let room = (length + 2 * padding).checked_sub(size);
+                room.is_some_and(|room| room / self.stride + 1 == to)
+            };
+            if whole(height, h) && whole(width, w) {
+                return pixels(&x.conv2d(weight, padding, self.stride, 1, 1)?);
+            }
+        }
+        let reach = |count: usize| (count - 1) * self.stride + size;
+        let x = window(x, 3, -self.before, reach(w))?;
+        let mut bands = Vec::new();
+        for first in (0..h).step_by(rows) {
+            let count = rows.min(h - first);
+            let from = (first * self.stride) as isize - self.before;
+            let band = window(&x, 2, from, reach(count))?;
+            bands.push(pixels(&band.conv2d(weight, 0, self.stride, 1, 1)?)?);
+        }
+        Ok(Tensor::cat(&bands, 1)?.reshape((n, h, w, outputs))?)
+    }
+}
+
 impl Conv {
     pub(super) fn new(device: &Device, spec: ConvSpec<'_>) -> Result<Self> {
         let (i, o, size) = (spec.inputs, spec.outputs, spec.size);
@@ -80,34 +122,40 @@ impl Conv {
 
     /// The convolution alone.
     pub(super) fn product(&self, x: &Tensor) -> Result<Tensor> {
+        self.product_by(x, GATHERED)
+    }
+
+    fn product_by(&self, x: &Tensor, most: usize) -> Result<Tensor> {
         let s = shape(x)?;
         let (outputs, inputs, size, _) = self.weight.dims4()?;
-        let (h, w) = (self.output(s.h)?, self.output(s.w)?);
-        if s.c != inputs || s.is_empty() || h.is_none() || w.is_none() {
+        let (Some(h), Some(w), true) = (
+            self.output(s.h)?,
+            self.output(s.w)?,
+            s.c == inputs && !s.is_empty(),
+        ) else {
             let what = format!("{s:?} into {inputs} inputs, kernel {size}");
             return Err(mismatch("conv", what));
-        }
+        };
         if size == 1 && self.stride == 1 && self.padding == (0, 0) {
             let weight = self.weight.reshape((outputs, inputs))?.t()?;
             let y = x.reshape((s.rows(), s.c))?.matmul(&weight)?;
             return Ok(y.reshape((s.n, s.h, s.w, outputs))?);
         }
-        let (before, after) = self.padding;
-        let x = planes(x)?;
-        // candle pads both sides alike.
-        let (x, padding) = match before == after {
-            true => (x, before),
-            false => {
-                let x = x.pad_with_zeros(2, before, after)?;
-                (x.pad_with_zeros(3, before, after)?, 0)
-            }
+        let windows = Windows {
+            stride: self.stride,
+            before: self.padding.0 as isize,
+            to: (h, w),
         };
-        pixels(&x.conv2d(&self.weight, padding, self.stride, 1, 1)?)
+        windows.convolve(&planes(x)?, &self.weight, most)
     }
 
     /// The transpose of [`Conv::product`], onto a map of size `from`: the cotangent spread apart by the
     /// stride and convolved with the kernel turned around.
     pub(super) fn back(&self, g: &Tensor, from: Shape) -> Result<Tensor> {
+        self.back_by(g, from, GATHERED)
+    }
+
+    fn back_by(&self, g: &Tensor, from: Shape, most: usize) -> Result<Tensor> {
         let to = shape(g)?;
         let (outputs, inputs, size, _) = self.weight.dims4()?;
         let fits = self.output(from.h)? == Some(to.h) && self.output(from.w)? == Some(to.w);
@@ -118,11 +166,12 @@ impl Conv {
         let turned: Vec<u32> = (0..size as u32).rev().collect();
         let weight = self.weight.transpose(0, 1)?;
         let weight = taken(&taken(&weight, turned.clone(), 2)?, turned, 3)?;
-        let g = spread(&planes(g)?, self.stride)?;
-        let first = self.padding.0 as isize - (size as isize - 1);
-        let g = window(&g, 2, first, from.h + size - 1)?;
-        let g = window(&g, 3, first, from.w + size - 1)?;
-        pixels(&g.conv2d(&weight, 0, 1, 1, 1)?)
+        let windows = Windows {
+            stride: 1,
+            before: size as isize - 1 - self.padding.0 as isize,
+            to: (from.h, from.w),
+        };
+        windows.convolve(&spread(&planes(g)?, self.stride)?, &weight, most)
     }
 }
 
@@ -144,5 +193,44 @@ mod tests {
         assert_eq!(of(2, 3), [3.0, 0.0, 0.0]);
         assert_eq!(of(-4, 2), [0.0, 0.0]);
         assert_eq!(of(5, 2), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn bands_of_rows_change_nothing_but_rounding_both_ways() {
+        let wave = |count: usize, f: f32| -> Vec<f32> {
+            (0..count).map(|i| (i as f32 * f).sin()).collect()
+        };
+        let near = |a: Result<Tensor>, b: Result<Tensor>| {
+            let apart = (a.unwrap() - b.unwrap()).unwrap().abs().unwrap();
+            assert!(apart.max_all().unwrap().to_scalar::<f32>().unwrap() < 1e-5);
+        };
+        for (size, stride, padding) in [
+            (3, 1, (1, 1)),
+            (3, 2, (0, 1)),
+            (3, 2, (1, 1)),
+            (2, 2, (0, 0)),
+            (1, 1, (1, 2)),
+            (5, 3, (4, 0)),
+        ] {
+            let spec = ConvSpec {
+                kernel: &wave(4 * 3 * size * size, 1.7),
+                bias: &wave(4, 0.9),
+                inputs: 3,
+                outputs: 4,
+                size,
+                stride,
+                padding,
+                map: None,
+            };
+            let w = Conv::new(&Device::Cpu, spec).unwrap();
+            let s = Shape::map(2, 9, 8, 3);
+            let x = Tensor::from_vec(wave(s.len(), 0.37), (2, 9, 8, 3), &Device::Cpu).unwrap();
+            let whole = w.product(&x).unwrap();
+            let g = whole.affine(0.5, 0.1).unwrap();
+            for most in [0, 2 * 8 * size * size * 4 * 2] {
+                near(w.product_by(&x, most), Ok(whole.clone()));
+                near(w.back_by(&g, s, most), w.back(&g, s));
+            }
+        }
     }
 }

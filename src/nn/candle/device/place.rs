@@ -156,7 +156,8 @@ fn shared(
         return Ok(OnDevice { device });
     }
     let device = make().map_err(|e| {
-        refused(format!("{VARIABLE} = {place}: no such device here ({e})"))
+        let what = format!("{VARIABLE} = {place}: no such device here");
+        refused(format!("{what} ({})", crate::nn::candle::said(&e)))
             .with_hint("its driver must be there; cpu is served everywhere")
     })?;
     let device = Arc::new(device);
