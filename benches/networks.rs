@@ -1,6 +1,6 @@
 //! Seconds of each network of a model, ours beside candle's, in one run:
 //! `cargo bench --bench networks -- [FOLDER] [--sd15] [--gradients] [--shares] [--error] [--alone]
-//! [--turns] [--json FILE]`.
+//! [--turns] [--device NAME] [--json FILE]`.
 //!
 //! Medians on this machine, the backends by turns, at the model's own size. FOLDER is a model in
 //! diffusers layout, the embedded one by default; `--sd15` takes a U-Net of Stable Diffusion 1.5's
@@ -9,7 +9,8 @@
 //! FOLDER` takes the seconds from nothing loaded to the first prediction instead, from the model's files
 //! and from packed weights; `--shares` says which operations our time goes to, `--error` how far that
 //! U-Net's prediction is from candle's. `--alone` leaves candle out. `--turns` does so too, and times what standard input names,
-//! line by line, for benches/peers. FILE gets a row for each measure.
+//! line by line, for benches/peers. `--device NAME` (cpu, or cuda or metal in a bench built with that feature) puts
+//! candle's operations there in candle's place, `--error` too. FILE gets a row for each measure.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "networks/timed.rs"]
@@ -24,7 +25,8 @@ use std::time::Instant;
 use semblance::job::Cancel;
 use semblance::model::unet::{UNet, UNetConfig};
 use semblance::model::{Builder, Pipeline};
-use semblance::nn::candle::Candle;
+use semblance::nn::candle::device::Place;
+use semblance::nn::candle::{Candle, OnDevice};
 use semblance::nn::dual::Dual;
 use semblance::nn::native::Native;
 use semblance::nn::tape::{Memory, Tape};
@@ -145,10 +147,10 @@ fn sd15<O: Ops + 'static>(ops: O, side: usize) -> Vec<Measure> {
 }
 
 /// ‖ours − candle's‖ / ‖candle's‖.
-fn error(native: Native, side: usize) -> f64 {
+fn error(native: Native, candle: impl Ops + 'static, side: usize) -> f64 {
     let square = |x: f32| f64::from(x) * f64::from(x);
     let ours = predict(native, side)();
-    let theirs = predict(Candle, side)();
+    let theirs = predict(candle, side)();
     let apart: f64 = (ours.iter().zip(&theirs)).map(|(a, b)| square(a - b)).sum();
     (apart / theirs.iter().map(|b| square(*b)).sum::<f64>()).sqrt()
 }
@@ -358,12 +360,13 @@ fn main() {
 fn run() {
     // cargo passes --bench.
     let mut args = std::env::args().skip(1).filter(|a| a != "--bench");
-    let (mut folder, mut json, mut large) = (None, None, None);
+    let (mut folder, mut json, mut large, mut device) = (None, None, None, None);
     let (mut gradients, mut parts, mut errors, mut start) = (false, false, false, false);
     let (mut alone, mut turns) = (false, false);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--json" => json = args.next(),
+            "--device" => device = Some(args.next().expect("--device takes a name")),
             "--sd15" => large = Some(32),
             "--sd15-64" => large = Some(64),
             "--gradients" => gradients = true,
@@ -377,6 +380,7 @@ fn run() {
     }
     let native = Native::detect().unwrap();
     let path = native.name();
+    let device = device.map(|name| OnDevice::at(Place::named(&name).unwrap()).unwrap());
     if start {
         let folder = folder.expect("--start takes a model's folder");
         let rows = starts(&native, &ModelSource::Directory(folder.into()));
@@ -390,7 +394,11 @@ fn run() {
         None => ModelSource::Embedded(semblance_model_mini::FILES),
     };
     if errors {
-        let error = error(native, large.unwrap_or(32));
+        let side = large.unwrap_or(32);
+        let error = match device {
+            Some(device) => error(native, device, side),
+            None => error(native, Candle, side),
+        };
         return println!("{path}: relative error {error:.2e}");
     }
     if parts {
@@ -401,9 +409,10 @@ fn run() {
             None => shares(&timed, measures(timed.clone(), &source)),
         };
     }
-    let peer = match gradients {
-        true => "plain values".to_owned(),
-        false => Candle.name(),
+    let peer = match &device {
+        _ if gradients => "plain values".to_owned(),
+        Some(device) => device.name(),
+        None => Candle.name(),
     };
     alone |= turns;
     let (ours, theirs) = match large {
@@ -411,8 +420,20 @@ fn run() {
         None if gradients => readings(native, Some(&source), 0),
         Some(side) if alone => (sd15(native, side), Vec::new()),
         None if alone => (measures(native, &source), Vec::new()),
-        Some(side) => (sd15(native, side), sd15(Candle, side)),
-        None => (measures(native, &source), measures(Candle, &source)),
+        Some(side) => (
+            sd15(native, side),
+            match device {
+                Some(device) => sd15(device, side),
+                None => sd15(Candle, side),
+            },
+        ),
+        None => (
+            measures(native, &source),
+            match device {
+                Some(device) => measures(device, &source),
+                None => measures(Candle, &source),
+            },
+        ),
     };
     if turns {
         return turns::take(ours, &path);

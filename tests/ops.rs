@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/devices.rs"]
+mod devices;
 #[path = "support/noise.rs"]
 mod noise;
 
@@ -17,9 +19,12 @@ trait Check {
     fn on<O: Ops>(&self, ops: &O);
 }
 
-/// Runs a test on candle and on every exact path of the native backend.
+/// Runs a test on candle, on candle's devices and on every exact path of the native backend.
 fn everywhere(check: impl Check) {
     check.on(&Candle);
+    for device in devices::devices() {
+        check.on(&device);
+    }
     for path in [CpuPath::Portable, CpuPath::Avx2, CpuPath::Avx512] {
         match Cpu::new(path) {
             Ok(cpu) => check.on(&Native::new(cpu)),
@@ -209,6 +214,101 @@ fn group_norm_has_mean_zero_and_variance_one_in_each_group() {
                     );
                 }
             }
+        }
+    }
+    everywhere(Here);
+}
+
+#[test]
+fn layer_norm_scales_and_shifts_each_position_by_itself() {
+    struct Here;
+    impl Check for Here {
+        fn on<O: Ops>(&self, ops: &O) {
+            let s = Shape::map(2, 3, 5, 24);
+            let (x, scale, shift) = (noise(s.len(), 9), noise(24, 10), noise(24, 11));
+            let w = ops.make_norm(&scale, &shift, 1e-5).unwrap();
+            let y = ops.layer_norm(&ops.value(x.clone(), s).unwrap(), &w);
+            let mut want = Vec::new();
+            for row in x.chunks_exact(24) {
+                let row: Vec<f64> = row.iter().map(|x| f64::from(*x)).collect();
+                let mean = row.iter().sum::<f64>() / 24.0;
+                let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 24.0;
+                for (x, (a, b)) in row.iter().zip(scale.iter().zip(&shift)) {
+                    let hat = (x - mean) / (variance + 1e-5).sqrt();
+                    want.push((hat * f64::from(*a) + f64::from(*b)) as f32);
+                }
+            }
+            close(&ops.numbers(&y.unwrap()).unwrap(), &want);
+        }
+    }
+    everywhere(Here);
+}
+
+fn plain_act(act: Act, x: f64) -> f64 {
+    match act {
+        Act::Identity => x,
+        Act::Silu => x / (1.0 + (-x).exp()),
+        Act::Gelu => 0.5 * x * (1.0 + libm::erf(x / 2.0_f64.sqrt())),
+        Act::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
+        Act::Relu => x.max(0.0),
+    }
+}
+
+#[test]
+fn activations_are_the_functions_that_define_them_far_from_zero_too() {
+    struct Here;
+    impl Check for Here {
+        fn on<O: Ops>(&self, ops: &O) {
+            let x: Vec<f32> = (-2000..2000).map(|i| i as f32 * 0.05).collect();
+            let s = Shape::map(1, 4, 100, 10);
+            for act in [
+                Act::Identity,
+                Act::Silu,
+                Act::Gelu,
+                Act::QuickGelu,
+                Act::Relu,
+            ] {
+                let want: Vec<f32> = (x.iter())
+                    .map(|x| plain_act(act, f64::from(*x)) as f32)
+                    .collect();
+                let y = ops.act(&ops.value(x.clone(), s).unwrap(), act).unwrap();
+                close(&ops.numbers(&y).unwrap(), &want);
+                // What is no number is not hidden.
+                let broken = ops.value(vec![f32::NAN; 8], Shape::map(1, 1, 1, 8));
+                let y = ops.numbers(&ops.act(&broken.unwrap(), act).unwrap());
+                assert!(y.unwrap().iter().all(|y| y.is_nan()), "{act:?}");
+            }
+        }
+    }
+    everywhere(Here);
+}
+
+#[test]
+fn a_gated_layer_is_one_half_of_it_times_the_gelu_of_the_other() {
+    struct Here;
+    impl Check for Here {
+        fn on<O: Ops>(&self, ops: &O) {
+            let s = Shape::tokens(2, 7, 5);
+            let (x, weight, bias) = (noise(s.len(), 12), noise(5 * 12, 13), noise(12, 14));
+            let spec = LinearSpec {
+                weight: &weight,
+                bias: Some(&bias),
+                inputs: 5,
+                outputs: 12,
+            };
+            let w = ops.make_gate(spec).unwrap();
+            let y = ops.geglu(&ops.value(x.clone(), s).unwrap(), &w).unwrap();
+            let mut want = Vec::new();
+            for row in x.chunks_exact(5) {
+                let output = |o: usize| {
+                    let products = row.iter().zip(&weight[o * 5..]);
+                    let sum: f64 = products.map(|(x, w)| f64::from(x * w)).sum();
+                    sum + f64::from(bias[o])
+                };
+                let number = |o| (output(o) * plain_act(Act::Gelu, output(o + 6))) as f32;
+                want.extend((0..6).map(number));
+            }
+            close(&ops.numbers(&y).unwrap(), &want);
         }
     }
     everywhere(Here);

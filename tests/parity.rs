@@ -1,6 +1,9 @@
-//! Every network, on both backends, against what diffusers and transformers compute with the same
+//! Every network, on every backend, against what diffusers and transformers compute with the same
 //! weights (`tests/fixtures/make_tiny.py`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "support/devices.rs"]
+mod devices;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -44,11 +47,15 @@ trait Check {
     fn case<O: Ops + Clone + 'static>(&self, case: &Case<O>);
 }
 
-/// Runs `check` on candle and on every path of the native backend that this CPU has.
+/// Runs `check` on candle, on candle's devices and on every path of the native backend that this CPU has.
 fn everywhere(check: impl Check) {
     Case::on(Candle, TOLERANCE)
         .iter()
         .for_each(|c| check.case(c));
+    for device in devices::devices() {
+        let cases = Case::on(device, TOLERANCE);
+        cases.iter().for_each(|c| check.case(c));
+    }
     for path in CpuPath::ALL {
         let Ok(cpu) = Cpu::new(path) else {
             println!("skipped: no {path} here");

@@ -290,34 +290,64 @@ fn a_memory_limit_counts_loaded_weights_and_bounds_what_is_kept() {
     assert!(kept <= cold / 4, "{kept}");
 }
 
-#[test]
-fn a_cpu_path_asked_for_is_honoured_or_refused() {
-    let name = "a_cpu_path_asked_for_is_honoured_or_refused";
+/// What becomes of an engine where the environment says `variable = value`: made in a child, which runs the
+/// test `name` again; nothing in the child itself.
+fn engine_where(name: &str, variable: &str, value: &str) -> Option<String> {
     if std::env::var_os("SEMBLANCE_TEST_CHILD").is_some() {
         match Engine::new(options(&tiny())) {
             Ok(engine) => println!("made={}", engine.describe().unwrap()),
-            Err(error) => println!("refused={:?} {error}", error.code()),
+            Err(error) => println!("refused={:?} {error}; {}", error.code(), error.hint()),
         }
-        return;
+        return None;
     }
-    let with = |path: &str| {
-        let child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--nocapture", "--exact", name])
-            .env("SEMBLANCE_TEST_CHILD", "1")
-            .env("SEMBLANCE_CPU", path)
-            .output()
-            .unwrap();
-        String::from_utf8(child.stdout).unwrap()
-    };
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--nocapture", "--exact", name])
+        .env("SEMBLANCE_TEST_CHILD", "1")
+        .env(variable, value)
+        .output()
+        .unwrap();
+    Some(String::from_utf8(child.stdout).unwrap())
+}
+
+#[test]
+fn a_device_asked_for_is_honoured_or_refused_with_how_to_build_it() {
+    let name = "a_device_asked_for_is_honoured_or_refused_with_how_to_build_it";
+    for (device, served, feature) in [
+        ("", true, ""),
+        ("cpu", true, ""),
+        ("cuda:1", cfg!(feature = "cuda"), "--features cuda"),
+        ("metal", cfg!(feature = "metal"), "--features metal"),
+    ] {
+        let Some(made) = engine_where(name, "SEMBLANCE_DEVICE", device) else {
+            return;
+        };
+        let refused = made.contains("refused=InvalidParameter SEMBLANCE_DEVICE = ");
+        match (served, feature) {
+            (true, "") => assert!(made.contains(r#""cpu_path":"native-"#), "{made}"),
+            (true, _) => assert!(refused || made.contains(r#""cpu_path":"candle-"#), "{made}"),
+            (false, how) => assert!(refused && made.contains(how), "{device}: {made}"),
+        }
+    }
+    let refused = engine_where(name, "SEMBLANCE_DEVICE", "abacus").unwrap();
+    let what = "refused=InvalidParameter SEMBLANCE_DEVICE = abacus: must be cpu, cuda, ";
+    assert!(refused.contains(what), "{refused}");
+}
+
+#[test]
+fn a_cpu_path_asked_for_is_honoured_or_refused() {
+    let name = "a_cpu_path_asked_for_is_honoured_or_refused";
+    let with = |path: &str| engine_where(name, "SEMBLANCE_CPU", path);
     for (path, taken) in [
         ("portable", r#""cpu_path":"native-portable""#),
         ("auto", r#""cpu_path":"native-"#),
         ("", r#""cpu_path":"native-"#),
     ] {
-        let made = with(path);
+        let Some(made) = with(path) else {
+            return;
+        };
         assert!(made.contains(taken), "{path}: {made}");
     }
-    let refused = with("sse9");
+    let refused = with("sse9").unwrap();
     assert!(
         refused.contains("refused=InvalidParameter") && refused.contains("SEMBLANCE_CPU = sse9"),
         "{refused}"

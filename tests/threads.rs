@@ -1,11 +1,11 @@
-//! The same bytes at any number of threads, on both backends: each number in a process of its own,
+//! The same bytes at any number of threads, on every backend of the CPU: each number in a process of its own,
 //! because the pool and candle's matrix product read `RAYON_NUM_THREADS` once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use semblance::Latent;
 use semblance::job::Cancel;
 use semblance::model::Pipeline;
-use semblance::nn::candle::Candle;
+use semblance::nn::candle::{Candle, OnDevice};
 use semblance::nn::native::Native;
 use semblance::nn::{Act, ConvSpec, LinearSpec, Mask, Ops, Plus, Shape};
 use semblance::weights::ModelSource;
@@ -92,8 +92,9 @@ fn digest<O: Ops + Clone + 'static>(ops: O) -> String {
 fn results_are_the_same_bytes_at_any_number_of_threads() {
     if std::env::var_os("SEMBLANCE_TEST_DIGEST").is_some() {
         println!(
-            "digest={}{}",
+            "digest={}{}{}",
             digest(Candle),
+            digest(OnDevice::cpu()),
             digest(Native::detect().unwrap())
         );
         return;
@@ -113,7 +114,7 @@ fn results_are_the_same_bytes_at_any_number_of_threads() {
                 .unwrap();
             let text = String::from_utf8(child.stdout).unwrap();
             let start = text.find("digest=").expect("a digest") + 7;
-            text[start..start + 128].to_owned()
+            text[start..start + 192].to_owned()
         })
         .collect();
     assert!(digests.iter().all(|d| *d == digests[0]), "{digests:?}");

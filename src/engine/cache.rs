@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::diffusion::{Condition, Inversion, Latent};
 use crate::model::Context;
+use crate::nn::Ops;
 
 /// Bytes kept at most: some tens of pictures of the embedded model, a few of Stable Diffusion.
 pub(super) const MAX_BYTES: u64 = 256 << 20;
@@ -34,11 +35,10 @@ impl Key {
 }
 
 /// A text as the network reads it, and what it could not read.
-#[derive(Clone, Debug)]
-pub(super) struct Text {
+pub(super) struct Text<O: Ops> {
     pub condition: Condition,
     /// Its keys and values, and how many bytes they have.
-    pub context: Context,
+    pub context: Context<O>,
     pub context_bytes: u64,
     /// Tokens that were cut off.
     pub dropped: usize,
@@ -55,14 +55,23 @@ pub(super) struct Encoding {
 }
 
 /// One thing that is kept.
-#[derive(Clone, Debug)]
-pub(super) enum Value {
-    Text(Arc<Text>),
+pub(super) enum Value<O: Ops> {
+    Text(Arc<Text<O>>),
     Encoding(Arc<Encoding>),
     Inversion(Arc<Inversion>),
 }
 
-impl Value {
+impl<O: Ops> Clone for Value<O> {
+    fn clone(&self) -> Self {
+        match self {
+            Value::Text(text) => Value::Text(Arc::clone(text)),
+            Value::Encoding(encoding) => Value::Encoding(Arc::clone(encoding)),
+            Value::Inversion(inversion) => Value::Inversion(Arc::clone(inversion)),
+        }
+    }
+}
+
+impl<O: Ops> Value<O> {
     fn bytes(&self) -> u64 {
         let embedding = |c: &Condition| c.tokens() * c.width();
         let numbers = match self {
@@ -81,20 +90,28 @@ impl Value {
 }
 
 /// A cache of at most [`MAX_BYTES`] (or another bound), shared by the clones of an engine.
-#[derive(Debug)]
-pub(super) struct Cache {
+pub(super) struct Cache<O: Ops> {
     most: u64,
-    state: Mutex<State>,
+    state: Mutex<State<O>>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    kept: HashMap<Key, (u64, Value)>,
+struct State<O: Ops> {
+    kept: HashMap<Key, (u64, Value<O>)>,
     bytes: u64,
     clock: u64,
 }
 
-impl Cache {
+impl<O: Ops> Default for State<O> {
+    fn default() -> Self {
+        State {
+            kept: HashMap::new(),
+            bytes: 0,
+            clock: 0,
+        }
+    }
+}
+
+impl<O: Ops> Cache<O> {
     /// An empty cache of at most `most` bytes.
     pub fn new(most: u64) -> Self {
         Cache {
@@ -104,7 +121,7 @@ impl Cache {
     }
 
     /// The value of `key`, which becomes the most recently used.
-    pub fn get(&self, key: &Key) -> Option<Value> {
+    pub fn get(&self, key: &Key) -> Option<Value<O>> {
         let mut state = self.state.lock();
         state.clock += 1;
         let now = state.clock;
@@ -114,7 +131,7 @@ impl Cache {
     }
 
     /// Keeps `value`, and drops what was longest unused until all fit.
-    pub fn put(&self, key: Key, value: Value) {
+    pub fn put(&self, key: Key, value: Value<O>) {
         let mut state = self.state.lock();
         state.clock += 1;
         let now = state.clock;
@@ -154,8 +171,9 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::native::Native;
 
-    fn encoding(numbers: usize) -> Value {
+    fn encoding(numbers: usize) -> Value<Native> {
         let latent = Latent {
             data: vec![0.0; numbers],
             channels: 1,

@@ -12,6 +12,7 @@ mod net;
 mod plan;
 mod report;
 mod run;
+mod seat;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -23,9 +24,9 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use semblance_kernels::{CpuPath, FpScope};
 use serde_json::json;
 
-use self::cache::Cache;
 use self::plan::Plan;
 use self::report::Report;
+use self::seat::Seat;
 use crate::attribute::{Catalogue, ModelId};
 use crate::diffusion::Schedule;
 use crate::error::{Code, Error, Result};
@@ -34,9 +35,7 @@ use crate::layer::{
     Change, LayerView, LayerViewMut, MaskView, Patch, Placement, Rect, Tally, copy_pixels, render,
     render_in_place, render_reduced,
 };
-use crate::model::{Outline, Pipeline};
-use crate::nn::Ops;
-use crate::nn::native::Native;
+use crate::model::Outline;
 use crate::params;
 use crate::recipe::{Recipe, Stamp};
 use crate::weights::{Layout, ModelSource, Packs};
@@ -86,16 +85,14 @@ struct Shared {
     outline: Outline,
     schedule: Arc<Schedule>,
     catalogue: Catalogue,
-    native: Native,
+    seat: Box<dyn Seat>,
     cpu_path: String,
     threads: NonZeroUsize,
     memory_limit: Option<u64>,
     pool: OnceCell<Arc<ThreadPool>>,
     pixels: OnceCell<Arc<ThreadPool>>,
-    model: OnceCell<Arc<Pipeline>>,
     /// The model's hash, where it was needed before the model was.
     hash: OnceCell<String>,
-    cache: Cache,
     packs: Packs,
 }
 
@@ -131,9 +128,15 @@ impl Engine {
     /// Checks the options and the model's configuration; reads no weights yet and starts no thread.
     ///
     /// Errors: [`Code::ModelNotFound`], [`Code::InvalidModel`], [`Code::UnsupportedModel`] for the
-    /// model, [`Code::InvalidParameter`] for the options and for a `SEMBLANCE_CPU` in the environment
-    /// that names no path of this CPU, [`Code::Io`] for an attribute folder.
+    /// model, [`Code::InvalidParameter`] for the options, for a `SEMBLANCE_CPU` in the environment that
+    /// names no path of this CPU and for a `SEMBLANCE_DEVICE` that this build does not serve,
+    /// [`Code::Io`] for an attribute folder.
     pub fn new(options: EngineOptions) -> Result<Self> {
+        Engine::on(options, seat::chosen)
+    }
+
+    /// As [`Engine::new`], on the backend that `seat` makes to keep so many bytes between edits.
+    fn on(options: EngineOptions, seat: impl FnOnce(u64) -> Result<Box<dyn Seat>>) -> Result<Self> {
         let threads = match options.threads {
             Some(threads) if threads.get() > MAX_THREADS => {
                 return Err(Error::new(
@@ -148,24 +151,22 @@ impl Engine {
                 .unwrap_or(NonZeroUsize::MIN)
                 .min(NonZeroUsize::new(MAX_THREADS).unwrap_or(NonZeroUsize::MIN)),
         };
-        let native = Native::detect()?;
+        let seat = seat(match options.memory_limit {
+            Some(limit) => cache::MAX_BYTES.min(limit / 4),
+            None => cache::MAX_BYTES,
+        })?;
         let source = source(&options.model)?;
         let outline = Outline::read(&source)?;
         let schedule = Arc::new(Schedule::new(outline.schedule())?);
         Ok(Engine(Arc::new(Shared {
             catalogue: Catalogue::open(&options.attribute_folders)?,
-            cpu_path: native.name(),
-            native,
+            cpu_path: seat.name(),
+            seat,
             threads,
             memory_limit: options.memory_limit,
             pool: OnceCell::new(),
             pixels: OnceCell::new(),
-            model: OnceCell::new(),
             hash: OnceCell::new(),
-            cache: Cache::new(match options.memory_limit {
-                Some(limit) => cache::MAX_BYTES.min(limit / 4),
-                None => cache::MAX_BYTES,
-            }),
             packs: Packs::chosen(options.packed_folder.as_deref()),
             source,
             outline,
@@ -177,12 +178,14 @@ impl Engine {
     pub fn load(&self, control: &Control) -> Result<()> {
         let shared = &self.0;
         control.tell(Phase::Load, 0.0)?;
-        if shared.model.get().is_none() {
+        if shared.seat.loaded().is_none() {
             shared
                 .forecast(None)
                 .check(Limit::of(shared.memory_limit))?;
             let _mode = FpScope::enter();
-            shared.pool()?.install(|| shared.load(control))?;
+            shared
+                .pool()?
+                .install(|| shared.seat.load(shared, control))?;
         }
         control.tell(Phase::Load, 1.0)
     }
@@ -200,7 +203,7 @@ impl Engine {
                 "name": model.name,
                 "family": model.family,
                 "hash": (!model.hash.is_empty()).then_some(model.hash),
-                "loaded": shared.model.get().is_some(),
+                "loaded": shared.seat.loaded().is_some(),
                 "size": outline.native_size(),
                 "weight_bytes": weights,
             },
@@ -211,12 +214,12 @@ impl Engine {
                 "available": available(),
                 "limit": shared.memory_limit,
                 "needed": weights.saturating_add(work),
-                "cached": shared.cache.bytes(),
+                "cached": shared.seat.cached(),
             },
             "packed": {
                 "folder": shared.packs.folder().map(|folder| folder.display().to_string()),
                 "bytes": shared.packs.bytes(),
-                "file": shared.model.get().map(|m| m.kept().words()),
+                "file": shared.seat.loaded().map(|(_, kept)| kept.words()),
             },
             "attribute_problems": shared.catalogue.problems().map(Error::to_string).collect::<Vec<_>>(),
         });
@@ -291,12 +294,12 @@ impl Engine {
         let _mode = FpScope::enter();
         self.0
             .pool()?
-            .install(|| run::run(&self.0, request, control))
+            .install(|| self.0.seat.run(&self.0, request, control))
     }
 
     /// Forgets cached encodings and inversions.
     pub fn purge(&self) {
-        self.0.cache.purge();
+        self.0.seat.purge();
     }
 }
 
@@ -313,22 +316,11 @@ impl Shared {
         self.pixels.get_or_try_init(make).cloned()
     }
 
-    /// The model, loaded when it is first needed. Two runs that load at once share one load, and
-    /// each can be cancelled.
-    fn load(&self, control: &Control) -> Result<Arc<Pipeline>> {
-        if let Some(model) = self.model.get() {
-            return Ok(Arc::clone(model));
-        }
-        let (native, packs) = (self.native.clone(), &self.packs);
-        let model = Pipeline::load_kept(native, &self.source, packs, control.cancel())?;
-        Ok(Arc::clone(self.model.get_or_init(|| model)))
-    }
-
     fn model_id(&self) -> ModelId {
         ModelId {
             name: self.source.name(),
             family: self.outline.family().to_owned(),
-            hash: (self.model.get().map(|m| m.model_hash()))
+            hash: (self.seat.loaded().map(|(hash, _)| hash))
                 .or(self.hash.get().map(String::as_str))
                 .unwrap_or_default()
                 .to_owned(),
@@ -370,7 +362,7 @@ impl Shared {
     /// The forecast for loading alone, or for loading and `plan`.
     fn forecast(&self, plan: Option<&Plan>) -> Forecast {
         // Loaded weights are no longer free memory, but they are part of what a wish allows.
-        let weights = match (self.model.get(), self.memory_limit) {
+        let weights = match (self.seat.loaded(), self.memory_limit) {
             (Some(_), None) => 0,
             _ => self.outline.weight_bytes(),
         };

@@ -15,31 +15,28 @@ use crate::error::Result;
 use crate::job::Control;
 use crate::model::{Context, Pipeline, TextEmbedding};
 use crate::nn::Ops;
-use crate::nn::native::Native;
 
 /// Mixes remembered: base, edited and empty text, and one more for a λ that moves.
 const REMEMBERED: usize = 4;
 
 /// A model that predicts, for one run.
-pub(super) struct Net<'a, O: Ops = Native> {
+pub(super) struct Net<'a, O: Ops> {
     pipeline: &'a Pipeline<O>,
     texts: Mutex<Vec<(Embedding, Context<O>)>>,
     recent: Mutex<Vec<(Condition, Context<O>)>>,
     predictions: AtomicUsize,
 }
 
-impl<'a> Net<'a> {
+impl<'a, O: Ops + 'static> Net<'a, O> {
     /// The U-Net of `pipeline`, with the keys and values of `texts`.
-    pub fn new<'t>(pipeline: &'a Pipeline, texts: impl Iterator<Item = &'t Text>) -> Self {
+    pub fn new<'t>(pipeline: &'a Pipeline<O>, texts: impl Iterator<Item = &'t Text<O>>) -> Self {
         let contexts = texts.flat_map(|text| {
             let terms = text.condition.terms().iter();
             terms.map(move |(_, embedding)| (embedding.clone(), text.context.clone()))
         });
         Net::with(pipeline, contexts.collect())
     }
-}
 
-impl<'a, O: Ops + 'static> Net<'a, O> {
     /// The U-Net of `pipeline`, with keys and values that are known.
     fn with(pipeline: &'a Pipeline<O>, texts: Vec<(Embedding, Context<O>)>) -> Self {
         Net {
@@ -121,6 +118,7 @@ mod tests {
     use crate::diffusion::{Guidance, Schedule, Span, ddim};
     use crate::job::{Cancel, Phase};
     use crate::method::{Blend, Lambda, mix};
+    use crate::nn::native::Native;
     use crate::nn::step::{Added, Reading, Step};
     use crate::weights::ModelSource;
 

@@ -10,6 +10,7 @@ use super::cache::{Encoding, Key, Text, Value};
 use super::net::Net;
 use super::plan::Plan;
 use super::report::{Course, ModelReport, Report, psnr};
+use super::seat::On;
 use super::{Edit, Request, Shared};
 use crate::diffusion::{Condition, Guidance, Inversion, Stochastic};
 use crate::error::{Code, Error, Result};
@@ -18,6 +19,7 @@ use crate::layer::{Change, Patch};
 use crate::method::published::PublishedInversion;
 use crate::method::{Blend, Start, mix};
 use crate::model::Pipeline;
+use crate::nn::Ops;
 use crate::recipe::{Compositor, Form, IdentityShortcut, Stamp};
 
 /// Edit-friendly inversion is DDPM's: η = 1 (Huberman-Spiegelglas et al., arXiv 2304.06140).
@@ -48,7 +50,12 @@ struct Notes {
     warnings: Vec<String>,
 }
 
-pub(super) fn run(shared: &Shared, request: &Request, control: &Control) -> Result<Edit> {
+pub(super) fn run<O: Ops + Clone + 'static>(
+    shared: &Shared,
+    seat: &On<O>,
+    request: &Request,
+    control: &Control,
+) -> Result<Edit> {
     let (plan, patch) = (&request.plan, &request.patch);
     control.check()?;
     let mut course = Course::new(control);
@@ -63,11 +70,13 @@ pub(super) fn run(shared: &Shared, request: &Request, control: &Control) -> Resu
             Change::difference(same, same, patch.width(), patch.height())
         })?
     } else {
-        let pipeline = match shared.model.get() {
+        let pipeline = match seat.model() {
             Some(pipeline) => Arc::clone(pipeline),
-            None => course.phase(Phase::Load, cost::LOAD, |_| shared.load(control))?,
+            None => course.phase(Phase::Load, cost::LOAD, |_| {
+                seat.loaded_model(shared, control)
+            })?,
         };
-        work(shared, &pipeline, request, &mut course, &mut notes)?
+        work(seat, &pipeline, request, &mut course, &mut notes)?
     };
     let scale = patch.placement().scale();
     if scale > COARSE {
@@ -148,9 +157,9 @@ impl Plan {
 }
 
 /// All that needs the model.
-fn work(
-    shared: &Shared,
-    pipeline: &Pipeline,
+fn work<O: Ops + Clone + 'static>(
+    seat: &On<O>,
+    pipeline: &Pipeline<O>,
     request: &Request,
     course: &mut Course<'_>,
     notes: &mut Notes,
@@ -175,13 +184,13 @@ fn work(
     let missing: Vec<&str> = texts
         .iter()
         .copied()
-        .filter(|t| shared.cache.get(&text_key(t)).is_none())
+        .filter(|t| seat.cache.get(&text_key(t)).is_none())
         .collect();
-    let encoding = match shared.cache.get(&encoding_key) {
+    let encoding = match seat.cache.get(&encoding_key) {
         Some(Value::Encoding(encoding)) => Some(encoding),
         _ => None,
     };
-    let inversion = match shared.cache.get(&inversion_key) {
+    let inversion = match seat.cache.get(&inversion_key) {
         Some(Value::Inversion(inversion)) => Some(inversion),
         _ => None,
     };
@@ -212,15 +221,14 @@ fn work(
     if missing.is_empty() {
         notes.cached.push("text");
     }
-    let mut known: HashMap<&str, Arc<Text>> = HashMap::new();
+    let mut known: HashMap<&str, Arc<Text<O>>> = HashMap::new();
     course.phase(Phase::Text, for_text, |span| {
         for (done, text) in texts.iter().enumerate() {
-            let read = match shared.cache.get(&text_key(text)) {
+            let read = match seat.cache.get(&text_key(text)) {
                 Some(Value::Text(read)) => read,
                 _ => {
                     let read = Arc::new(encode_text(pipeline, text, span.control())?);
-                    shared
-                        .cache
+                    seat.cache
                         .put(text_key(text), Value::Text(Arc::clone(&read)));
                     read
                 }
@@ -250,8 +258,7 @@ fn work(
                 let decoded = decode(pipeline, &latent, span.control())?;
                 Ok(Arc::new(Encoding { latent, decoded }))
             })?;
-            shared
-                .cache
+            seat.cache
                 .put(encoding_key, Value::Encoding(Arc::clone(&encoding)));
             encoding
         }
@@ -310,8 +317,7 @@ fn work(
                     let result = inversion.complete(&net, from, span);
                     // Also after a cancel: what was computed holds.
                     let inversion = Arc::new(inversion);
-                    shared
-                        .cache
+                    seat.cache
                         .put(inversion_key, Value::Inversion(Arc::clone(&inversion)));
                     result.map(|()| inversion)
                 })?,
@@ -356,7 +362,11 @@ fn work(
     })
 }
 
-fn encode_text(pipeline: &Pipeline, text: &str, control: &Control) -> Result<Text> {
+fn encode_text<O: Ops + 'static>(
+    pipeline: &Pipeline<O>,
+    text: &str,
+    control: &Control,
+) -> Result<Text<O>> {
     let embedding = pipeline.encode_text(text, control.cancel())?;
     let context = pipeline.context(&embedding)?;
     Ok(Text {
@@ -369,8 +379,8 @@ fn encode_text(pipeline: &Pipeline, text: &str, control: &Control) -> Result<Tex
 }
 
 /// The patch's latent; the model takes −1..=1.
-fn encode(
-    pipeline: &Pipeline,
+fn encode<O: Ops + 'static>(
+    pipeline: &Pipeline<O>,
     patch: &Patch,
     control: &Control,
 ) -> Result<crate::diffusion::Latent> {
@@ -381,8 +391,8 @@ fn encode(
 }
 
 /// A latent's picture, 0..=1 nominal.
-fn decode(
-    pipeline: &Pipeline,
+fn decode<O: Ops + 'static>(
+    pipeline: &Pipeline<O>,
     latent: &crate::diffusion::Latent,
     control: &Control,
 ) -> Result<Vec<f32>> {
@@ -403,7 +413,11 @@ fn finite(numbers: &[f32], part: &str) -> Result<()> {
     }
 }
 
-fn warn_of_texts(texts: &[&str], known: &HashMap<&str, Arc<Text>>, warnings: &mut Vec<String>) {
+fn warn_of_texts<O: Ops>(
+    texts: &[&str],
+    known: &HashMap<&str, Arc<Text<O>>>,
+    warnings: &mut Vec<String>,
+) {
     let mut unknown: Vec<String> = Vec::new();
     for text in texts {
         let Some(read) = known.get(text) else {

@@ -1,5 +1,8 @@
 //! A test of networks on every backend, and how near its numbers are.
 
+#[path = "devices.rs"]
+mod devices;
+
 use semblance::nn::candle::Candle;
 use semblance::nn::derivatives::Derivatives;
 use semblance::nn::native::Native;
@@ -10,10 +13,13 @@ pub trait Check {
     fn on<O: Derivatives + Clone + 'static>(&self, ops: &O, exact: f64);
 }
 
-/// Runs a test on candle and on every path of the native backend that this CPU has; paths that round to
-/// bf16 are as exact as `rounded`.
+/// Runs a test on candle, on candle's devices and on every path of the native backend that this CPU has;
+/// paths that round to bf16 are as exact as `rounded`.
 pub fn everywhere(check: impl Check, rounded: f64) {
     check.on(&Candle, 1e-5);
+    for device in devices::devices() {
+        check.on(&device, 1e-5);
+    }
     for path in CpuPath::ALL {
         match Cpu::new(path) {
             Ok(cpu) => {

@@ -1,7 +1,8 @@
 //! [`Ops`] over candle's tensors on the CPU in f32: the reference for every faster backend.
 //!
 //! For: an independent second opinion, in tests and benchmarks, on values and derivatives. Not for: the
-//! engine, candle's own gradients (what walks slices here is invisible to them) and other devices.
+//! engine, candle's own gradients (what walks slices here is invisible to them) and other devices, which
+//! are [`device`]'s.
 //!
 //! Values lie as `n × h × w × c`, so that a convolution is one matrix product over gathered rows
 //! (`conv`), a linear layer is one without gathering, and tokens are maps. candle supplies storage
@@ -11,6 +12,7 @@
 mod attention;
 mod conv;
 mod derivative;
+pub mod device;
 mod math;
 mod norm;
 
@@ -42,11 +44,23 @@ pub struct Linear {
 }
 
 pub use conv::Conv;
+pub use device::OnDevice;
 pub use norm::Norm;
+
+/// What candle says, without the backtrace that it may add.
+fn said(e: &candle_core::Error) -> String {
+    e.to_string().lines().next().unwrap_or_default().to_owned()
+}
 
 impl From<candle_core::Error> for Error {
     fn from(e: candle_core::Error) -> Self {
-        Error::new(Code::Internal, format!("tensor operation: {e}"))
+        let what = format!("tensor operation: {}", said(&e));
+        // What a driver says when a card is full has no kind of its own in candle.
+        match what.to_ascii_lowercase().replace('_', " ") {
+            words if words.contains("out of memory") => Error::new(Code::OutOfMemory, what)
+                .with_hint("close what else uses the device, or unset SEMBLANCE_DEVICE"),
+            _ => Error::new(Code::Internal, what),
+        }
     }
 }
 
