@@ -11,6 +11,7 @@ use crate::linear::{check, linear};
 use crate::memory::Buffer;
 use crate::pack::{Plain, Weights};
 use crate::product::{Finish, Rows, product, rounded};
+use crate::values::Input;
 use crate::winograd::{Tiled, Tiling};
 
 /// The size of a value: samples, rows, columns, channels.
@@ -233,8 +234,15 @@ impl Conv {
 
     /// Convolves `x` of size `from` into `out` of size [`Conv::output`].
     ///
-    /// Errors when sizes do not fit.
-    pub fn run(&self, x: &[f32], from: Size, finish: Finish<'_>, out: &mut [f32]) -> Result<()> {
+    /// Errors when sizes do not fit, and for rounded numbers where [`Conv::takes_rounded`] says no.
+    pub fn run<'a>(
+        &self,
+        x: impl Into<Input<'a>>,
+        from: Size,
+        finish: Finish<'_>,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let x = x.into();
         let to = self.output(from).filter(|to| {
             from.len() == Some(x.len()) && to.len() == Some(out.len()) && !x.is_empty()
         });
@@ -252,6 +260,9 @@ impl Conv {
             return linear(x, from.n, w, finish, out);
         }
         check(&finish, to.n, to.c, out.len())?;
+        if matches!(x, Input::Rounded(_)) && !self.takes_rounded() {
+            return Err(mismatch("conv", "rounded numbers, which it does not take"));
+        }
         if self.tiling != Tiling::Direct {
             let tiled = Tiled {
                 tiling: self.tiling,
@@ -259,29 +270,47 @@ impl Conv {
                 zeros: &self.zeros,
                 before: self.window.padding.0,
             };
+            let Input::Plain(x) = x else {
+                return Err(mismatch("conv", "rounded numbers by tiles"));
+            };
             return tiled.run((x, from), finish, (out, to));
         }
-        if w.precision == Precision::Bf16 && !self.gathers && w.cpu.geometry(w.precision).even {
+        if self.even() {
             return conv_maps::run(self, (x, from), finish, (out, to));
         }
         let per_sample = to.h * to.w;
         let rows = to.n * per_sample;
+        let plain = match x {
+            Input::Plain(x) => x,
+            Input::Rounded(_) => &[],
+        };
         let windows = |at: *const u8| Windows {
             conv: self,
-            x,
+            x: plain,
             at,
             from,
             to,
         };
         match (w.precision, self.gathers) {
             (Precision::F32, _) | (_, true) => {
-                let windows = windows(x.as_ptr().cast());
-                product(&windows, rows, w, finish, per_sample, out)
+                let windows = windows(plain.as_ptr().cast());
+                product(&windows, rows, w, finish, per_sample, out.into())
             }
             (Precision::Bf16, false) => rounded(w.cpu, x, from.c, w.padded, |at| {
-                product(&windows(at), rows, w, finish, per_sample, out)
+                product(&windows(at), rows, w, finish, per_sample, out.into())
             }),
         }
+    }
+
+    /// Whether it reads numbers that are rounded.
+    pub fn takes_rounded(&self) -> bool {
+        self.tiling == Tiling::Direct && !self.gathers && self.weights.cpu.rounds(self.inputs)
+    }
+
+    /// Whether its windows are made to lie evenly first.
+    fn even(&self) -> bool {
+        let w = &self.weights;
+        w.precision == Precision::Bf16 && !self.gathers && w.cpu.geometry(w.precision).even
     }
 }
 

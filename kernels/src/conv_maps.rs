@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::isa::{Micro, Precision, Task};
 use crate::memory::with_scratch;
 use crate::product::{Finish, Plus, Rows, product};
+use crate::values::Input;
 
 /// Results that must lie evenly: the rows of a tile register.
 const GROUP: usize = 16;
@@ -27,7 +28,7 @@ const ROUND: usize = 1 << 15;
 /// that are made a band of lines at a time.
 pub(crate) fn run(
     conv: &Conv,
-    (x, from): (&[f32], Size),
+    (x, from): (Input<'_>, Size),
     finish: Finish<'_>,
     (out, to): (&mut [f32], Size),
 ) -> Result<()> {
@@ -47,10 +48,14 @@ pub(crate) fn run(
     };
     let lines = (AT_ONCE / line.bytes().max(1)).clamp(1, to.h);
     let sample = (from.h * from.w * from.c, to.h * to.w * to.c);
-    let samples = x
-        .chunks_exact(sample.0.max(1))
-        .zip(out.chunks_exact_mut(sample.1.max(1)));
-    for (n, (x, out)) in samples.enumerate() {
+    for (n, out) in out.chunks_exact_mut(sample.1.max(1)).enumerate() {
+        let own = n * sample.0..(n + 1) * sample.0;
+        let x = match x {
+            Input::Plain(x) => Input::Plain(x.get(own).unwrap_or_default()),
+            Input::Rounded(x) => {
+                Input::Rounded(x.get(own.start / 2..own.end / 2).unwrap_or_default())
+            }
+        };
         let width = to.w * to.c;
         for (i, out) in out.chunks_mut(lines * width).enumerate() {
             let band = Band {
@@ -69,9 +74,7 @@ pub(crate) fn run(
                 Plus::PerSample(x) => {
                     Plus::PerSample(x.get(n * to.c..(n + 1) * to.c).unwrap_or_default())
                 }
-                Plus::Residual(x) => {
-                    Plus::Residual(x.get(at..at + out.len()).unwrap_or_default())
-                }
+                Plus::Residual(x) => Plus::Residual(x.get(at..at + out.len()).unwrap_or_default()),
             };
             band.run(x, Finish { plus, ..finish }, out)?;
         }
@@ -128,7 +131,7 @@ impl Band<'_> {
             .saturating_mul(w.precision.bytes())
     }
 
-    fn run(self, x: &[f32], finish: Finish<'_>, out: &mut [f32]) -> Result<()> {
+    fn run(self, x: Input<'_>, finish: Finish<'_>, out: &mut [f32]) -> Result<()> {
         let Size { n, h, w, .. } = self.to;
         with_scratch(self.bytes() / 4, |maps| {
             self.round(x, maps);
@@ -136,12 +139,13 @@ impl Band<'_> {
                 band: self,
                 maps: maps.as_ptr().cast(),
             };
+            let out = out.into();
             product(&windows, n * h * w, &self.conv.weights, finish, h * w, out)
         })?
     }
 
     /// Rounds the input into all copies.
-    fn round(&self, x: &[f32], maps: &mut [f32]) {
+    fn round(&self, x: Input<'_>, maps: &mut [f32]) {
         let w = &self.conv.weights;
         let (_, columns) = self.lines();
         let line = columns * w.padded / 2;
@@ -167,7 +171,7 @@ impl Band<'_> {
 /// Lines of the copies, to be filled.
 struct Lines<'a> {
     band: &'a Band<'a>,
-    x: &'a [f32],
+    x: Input<'a>,
     /// The first line's number, of all copies.
     first: usize,
     /// Places of a line.
@@ -195,7 +199,7 @@ impl Task for Lines<'_> {
                 continue;
             };
             let row = (n * from.h + y) * from.w * from.c;
-            let row = self.x.get(row..row + from.w * from.c).unwrap_or_default();
+            let row = row..row + from.w * from.c;
             // Positions of the line that lie before the map.
             let (border, skip) = match band.moved() {
                 true => (before.saturating_sub(copy), copy.saturating_sub(before)),
@@ -203,12 +207,21 @@ impl Task for Lines<'_> {
             };
             let (zeros, to) = to.split_at_mut((border * place).min(to.len()));
             zeros.fill(0.0);
-            let row = row.get(skip * from.c..).unwrap_or_default();
+            let row = row.start + skip * from.c..row.end;
             let inside = (row.len() / from.c * place).min(to.len());
             let (to, zeros) = to.split_at_mut(inside);
             zeros.fill(0.0);
-            for (to, from) in to.chunks_exact_mut(place).zip(row.chunks_exact(from.c)) {
-                M::round(from, to);
+            match self.x {
+                Input::Plain(x) => {
+                    let row = x.get(row).unwrap_or_default();
+                    for (to, from) in to.chunks_exact_mut(place).zip(row.chunks_exact(from.c)) {
+                        M::round(from, to);
+                    }
+                }
+                Input::Rounded(x) => {
+                    let row = x.get(row.start / 2..row.start / 2 + inside);
+                    to.copy_from_slice(row.unwrap_or_default());
+                }
             }
         }
     }

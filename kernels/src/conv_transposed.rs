@@ -123,7 +123,7 @@ impl ConvTransposed {
         let each = size * size * inputs;
         let line = to.w * inputs;
         with_scratch(from.n * from.h * from.w * each, |scratch| -> Result<()> {
-            linear(g, from.n, weights, Finish::default(), scratch)?;
+            linear(g, from.n, weights, Finish::default(), &mut *scratch)?;
             let parts: &[f32] = scratch;
             by_rows(out, line, |first, rows| {
                 for (i, row) in rows.chunks_exact_mut(line).enumerate() {

@@ -235,7 +235,14 @@ pub fn group_norm_derivative(
         affine,
         act,
     } = norm;
-    norm::check_groups("group_norm_derivative", x, samples, groups, affine, out)?;
+    norm::check_groups(
+        "group_norm_derivative",
+        x,
+        samples,
+        groups,
+        affine,
+        out.len(),
+    )?;
     if t.len() != x.len() {
         let what = format!("{} numbers for {}", t.len(), x.len());
         return Err(mismatch("group_norm_derivative", what));
@@ -434,7 +441,13 @@ pub fn layer_norm_derivative(
     way: Way,
     out: &mut [f32],
 ) -> Result<()> {
-    norm::check("layer_norm_derivative", x, affine, affine.shift.len(), out)?;
+    norm::check(
+        "layer_norm_derivative",
+        x,
+        affine,
+        affine.shift.len(),
+        out.len(),
+    )?;
     if t.len() != x.len() {
         let what = format!("{} numbers for {}", t.len(), x.len());
         return Err(mismatch("layer_norm_derivative", what));

@@ -4,6 +4,7 @@ use crate::error::{Result, mismatch};
 use crate::isa::Precision;
 use crate::pack::Weights;
 use crate::product::{Finish, Plus, Rows, product, rounded};
+use crate::values::{Input, Output};
 
 /// Rows that lie one after the other.
 struct Dense {
@@ -37,14 +38,15 @@ impl Rows for Dense {
 /// The layer `w` at every position of `x` (`positions × inputs`) into `out` (`positions × outputs`);
 /// `samples` as many samples lie one after the other.
 ///
-/// Errors when lengths do not fit.
-pub fn linear(
-    x: &[f32],
+/// Errors when lengths do not fit, and for rounded values where products take none ([`crate::Cpu::rounds`]).
+pub fn linear<'a>(
+    x: impl Into<Input<'a>>,
     samples: usize,
     w: &Weights,
     finish: Finish<'_>,
-    out: &mut [f32],
+    out: impl Into<Output<'a>>,
 ) -> Result<()> {
+    let (x, out) = (x.into(), out.into());
     let rows = x.len() / w.inputs().max(1);
     let fits = w.taps == 1 && rows * w.inputs == x.len() && out.len() == rows * w.outputs();
     if !fits || samples == 0 || !rows.is_multiple_of(samples) {
@@ -58,16 +60,30 @@ pub fn linear(
         return Err(mismatch("linear", what));
     }
     check(&finish, samples, w.outputs(), out.len())?;
-    let go = |at: *const u8, out: &mut [f32]| {
+    served(w, w.inputs, x, &out)?;
+    let go = |at: *const u8, out: Output<'_>| {
         let dense = Dense {
             at,
             bytes: w.padded * w.precision.bytes(),
         };
         product(&dense, rows, w, finish, rows / samples, out)
     };
-    match w.precision {
-        Precision::F32 => go(x.as_ptr().cast(), out),
-        Precision::Bf16 => rounded(w.cpu, x, w.inputs, w.padded, |at| go(at, out)),
+    match (w.precision, x) {
+        (Precision::F32, Input::Plain(x)) => go(x.as_ptr().cast(), out),
+        _ => rounded(w.cpu, x, w.inputs, w.padded, |at| go(at, out)),
+    }
+}
+
+/// Whether rounded values, if there are any, are what products with `w` take: rows of `inputs` numbers.
+pub(crate) fn served(w: &Weights, inputs: usize, x: Input<'_>, out: &Output<'_>) -> Result<()> {
+    let reads = matches!(x, Input::Plain(_)) || w.cpu.rounds(inputs);
+    let writes = matches!(out, Output::Plain(_)) || w.cpu.rounds(w.outputs());
+    match reads && writes && (w.precision == Precision::Bf16 || matches!(x, Input::Plain(_))) {
+        true => Ok(()),
+        false => Err(mismatch(
+            "product",
+            "rounded values, which it does not take",
+        )),
     }
 }
 

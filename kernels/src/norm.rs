@@ -6,10 +6,11 @@
 use rayon::prelude::*;
 
 use crate::error::{Result, mismatch};
-use crate::isa::{Cpu, Micro, Task};
+use crate::isa::{Cpu, Micro, Precision, Task};
 use crate::math::{self, Act};
 use crate::memory::with_scratch;
 use crate::slices::{PARALLEL_FROM, by_rows};
+use crate::values::Output;
 
 /// Scale and shift per channel.
 #[derive(Clone, Copy, Debug)]
@@ -29,36 +30,82 @@ pub(crate) const BLOCK_ROWS: usize = 128;
 /// channels, then `act`, into `out`.
 ///
 /// Errors when lengths do not fit.
-pub fn group_norm(
+pub fn group_norm<'o>(
     cpu: Cpu,
     x: &[f32],
     samples: usize,
     groups: usize,
     affine: Affine<'_>,
     act: Act,
-    out: &mut [f32],
+    out: impl Into<Output<'o>>,
 ) -> Result<()> {
-    check_groups("group_norm", x, samples, groups, affine, out)?;
+    let out = out.into();
+    check_groups("group_norm", x, samples, groups, affine, out.len())?;
     let c = affine.scale.len();
     let sample = x.len() / samples;
     let blocks = (sample / c).div_ceil(BLOCK_ROWS);
     // Per block and channel a sum and a sum of squares; per channel mean, factor, shift.
     with_scratch(2 * c * blocks + 3 * c, |scratch| {
         let (parts, channels) = scratch.split_at_mut(2 * c * blocks);
-        for (x, out) in x.chunks_exact(sample).zip(out.chunks_exact_mut(sample)) {
+        let (out, rounded) = places(cpu, c, out)?;
+        let each = if rounded { 2 } else { 1 };
+        let samples = x
+            .chunks_exact(sample)
+            .zip(out.chunks_exact_mut(sample / each));
+        for (x, out) in samples {
             moments(cpu, x, groups, affine, parts, channels);
             let channels: &[f32] = channels;
-            by_rows(out, c, |first, out| {
-                let x = x.get(first * c..first * c + out.len()).unwrap_or_default();
-                cpu.run(Apply {
+            by_rows(out, c / each, |first, out| {
+                let rows = first * c..first * c + each * out.len();
+                let x = x.get(rows).unwrap_or_default();
+                let apply = Apply {
                     x,
                     out,
+                    rounded,
                     channels,
                     act,
-                });
+                };
+                match rounded {
+                    false => cpu.run(apply),
+                    true => cpu.run_at(Precision::Bf16, apply),
+                }
             });
         }
-    })
+        Ok(())
+    })?
+}
+
+/// The places of a result of rows of `c` numbers, and whether they are rounded.
+fn places(cpu: Cpu, c: usize, out: Output<'_>) -> Result<(&mut [f32], bool)> {
+    match out {
+        Output::Plain(out) => Ok((out, false)),
+        Output::Rounded(out) if cpu.rounds(c) => Ok((out, true)),
+        Output::Rounded(_) => Err(mismatch("norm", format!("{c} rounded numbers in a row"))),
+    }
+}
+
+/// Numbers of a row that are made at a time where they are then rounded.
+const PART: usize = 64;
+
+/// Makes a row of `$c` numbers part by part: `$body` sets all of `$part`, the numbers from `$first` on, which
+/// are rounded into their places or lie there already.
+macro_rules! by_parts {
+    ($micro:ident, $out:ident, $rounded:expr, $c:expr, |$first:ident, $part:ident| $body:block) => {
+        let run = if $rounded { PART } else { $c };
+        for $first in (0..$c).step_by(run.max(1)) {
+            let len = run.min($c - $first);
+            let mut made = [0.0; PART];
+            let $part = match $rounded {
+                true => made.get_mut(..len).unwrap_or_default(),
+                false => &mut *$out,
+            };
+            $body
+            if $rounded {
+                let places = $out.get_mut($first / 2..($first + len) / 2);
+                $micro::round(made.get(..len).unwrap_or_default(), places.unwrap_or_default());
+            }
+        }
+    };
 }
 
 /// Whether a group norm's lengths fit.
@@ -68,7 +115,7 @@ pub(crate) fn check_groups(
     samples: usize,
     groups: usize,
     affine: Affine<'_>,
-    out: &[f32],
+    out: usize,
 ) -> Result<()> {
     let c = affine.scale.len();
     let whole = samples.checked_mul(c).unwrap_or(0);
@@ -77,16 +124,15 @@ pub(crate) fn check_groups(
         && c.is_multiple_of(groups)
         && affine.shift.len() == c
         && !x.is_empty()
-        && x.len() == out.len()
+        && x.len() == out
         && whole > 0
         && x.len().is_multiple_of(whole);
     if fits {
         return Ok(());
     }
     let what = format!(
-        "{} numbers of {samples} samples into {}, {c} channels in {groups} groups",
-        x.len(),
-        out.len()
+        "{} numbers of {samples} samples into {out}, {c} channels in {groups} groups",
+        x.len()
     );
     Err(mismatch(operation, what))
 }
@@ -216,12 +262,14 @@ impl Task for Sums<'_> {
 /// (x − mean) · factor + shift per channel, then the activation.
 struct Apply<'a> {
     x: &'a [f32],
+    /// Two numbers in a place where they are rounded.
     out: &'a mut [f32],
+    rounded: bool,
     channels: &'a [f32],
     act: Act,
 }
 
-impl Task for Apply<'_> {
+impl<'a> Task for Apply<'a> {
     type Out = ();
 
     #[inline(always)]
@@ -229,13 +277,18 @@ impl Task for Apply<'_> {
         let c = self.channels.len() / 3;
         let (means, rest) = self.channels.split_at(c);
         let (factors, shifts) = rest.split_at(c);
-        let rows = self.x.chunks_exact(c).zip(self.out.chunks_exact_mut(c));
-        for (x, out) in rows {
-            let channels = means.iter().zip(factors).zip(shifts);
-            for ((out, x), ((m, f), b)) in out.iter_mut().zip(x).zip(channels) {
-                *out = M::fma(x - m, *f, *b);
-            }
-            math::apply::<M>(self.act, out);
+        let each = if self.rounded { 2 } else { 1 };
+        let rows = self.out.chunks_exact_mut(c / each);
+        for (x, out) in self.x.chunks_exact(c).zip(rows) {
+            by_parts!(M, out, self.rounded, c, |first, part| {
+                let from = |x: &'a [f32]| x.get(first..).unwrap_or_default();
+                let channels = from(means).iter().zip(from(factors)).zip(from(shifts));
+                let x = x.get(first..).unwrap_or_default();
+                for ((out, x), ((m, f), b)) in part.iter_mut().zip(x).zip(channels) {
+                    *out = M::fma(x - m, *f, *b);
+                }
+                math::apply::<M>(self.act, part);
+            });
         }
     }
 }
@@ -243,10 +296,15 @@ impl Task for Apply<'_> {
 /// Normalises each row of `x` over its channels into `out`.
 ///
 /// Errors when lengths do not fit.
-pub fn layer_norm(cpu: Cpu, x: &[f32], affine: Affine<'_>, out: &mut [f32]) -> Result<()> {
-    check("layer_norm", x, affine, affine.shift.len(), out)?;
-    rows(cpu, x, affine, Kind::Layer, out);
-    Ok(())
+pub fn layer_norm<'o>(
+    cpu: Cpu,
+    x: &[f32],
+    affine: Affine<'_>,
+    out: impl Into<Output<'o>>,
+) -> Result<()> {
+    let out = out.into();
+    check("layer_norm", x, affine, affine.shift.len(), out.len())?;
+    rows(cpu, x, affine, Kind::Layer, out)
 }
 
 /// Divides each row of `x` by its root mean square (Zhang and Sennrich 2019, arXiv 1910.07467) into
@@ -254,9 +312,8 @@ pub fn layer_norm(cpu: Cpu, x: &[f32], affine: Affine<'_>, out: &mut [f32]) -> R
 ///
 /// Errors when lengths do not fit.
 pub fn rms_norm(cpu: Cpu, x: &[f32], affine: Affine<'_>, out: &mut [f32]) -> Result<()> {
-    check("rms_norm", x, affine, affine.scale.len(), out)?;
-    rows(cpu, x, affine, Kind::Rms, out);
-    Ok(())
+    check("rms_norm", x, affine, affine.scale.len(), out.len())?;
+    rows(cpu, x, affine, Kind::Rms, out.into())
 }
 
 pub(crate) fn check(
@@ -264,16 +321,15 @@ pub(crate) fn check(
     x: &[f32],
     affine: Affine<'_>,
     shifts: usize,
-    out: &[f32],
+    out: usize,
 ) -> Result<()> {
     let c = affine.scale.len();
-    if c > 0 && shifts == c && x.len() == out.len() && x.len().is_multiple_of(c) {
+    if c > 0 && shifts == c && x.len() == out && x.len().is_multiple_of(c) {
         return Ok(());
     }
     let what = format!(
-        "{} numbers into {}, {c} scales, {shifts} shifts",
-        x.len(),
-        out.len()
+        "{} numbers into {out}, {c} scales, {shifts} shifts",
+        x.len()
     );
     Err(mismatch(operation, what))
 }
@@ -284,27 +340,37 @@ enum Kind {
     Rms,
 }
 
-fn rows(cpu: Cpu, x: &[f32], affine: Affine<'_>, kind: Kind, out: &mut [f32]) {
+fn rows(cpu: Cpu, x: &[f32], affine: Affine<'_>, kind: Kind, out: Output<'_>) -> Result<()> {
     let c = affine.scale.len();
-    by_rows(out, c, |first, out| {
-        let x = x.get(first * c..first * c + out.len()).unwrap_or_default();
-        cpu.run(ByRow {
-            x,
+    let (out, rounded) = places(cpu, c, out)?;
+    let each = if rounded { 2 } else { 1 };
+    by_rows(out, c / each, |first, out| {
+        let rows = first * c..first * c + each * out.len();
+        let work = ByRow {
+            x: x.get(rows).unwrap_or_default(),
             out,
+            rounded,
             affine,
             kind,
-        });
+        };
+        match rounded {
+            false => cpu.run(work),
+            true => cpu.run_at(Precision::Bf16, work),
+        }
     });
+    Ok(())
 }
 
 struct ByRow<'a> {
     x: &'a [f32],
+    /// Two numbers in a place where they are rounded.
     out: &'a mut [f32],
+    rounded: bool,
     affine: Affine<'a>,
     kind: Kind,
 }
 
-impl Task for ByRow<'_> {
+impl<'a> Task for ByRow<'a> {
     type Out = ();
 
     #[inline(always)]
@@ -312,8 +378,9 @@ impl Task for ByRow<'_> {
         let c = self.affine.scale.len();
         let n = c as f32;
         let Affine { scale, shift, eps } = self.affine;
-        let rows = self.x.chunks_exact(c).zip(self.out.chunks_exact_mut(c));
-        for (x, out) in rows {
+        let each = if self.rounded { 2 } else { 1 };
+        let rows = self.out.chunks_exact_mut(c / each);
+        for (x, out) in self.x.chunks_exact(c).zip(rows) {
             if self.kind == Kind::Rms {
                 let factor = 1.0 / (math::sum(x, |x| x * x) / n + eps).sqrt();
                 for ((out, x), s) in out.iter_mut().zip(x).zip(scale) {
@@ -325,10 +392,13 @@ impl Task for ByRow<'_> {
             let mean = base + math::sum(x, |x| x - base) / n;
             let variance = math::sum(x, |x| (x - mean) * (x - mean)) / n;
             let factor = 1.0 / (variance + eps).sqrt();
-            let channels = scale.iter().zip(shift);
-            for ((out, x), (s, b)) in out.iter_mut().zip(x).zip(channels) {
-                *out = M::fma((x - mean) * factor, *s, *b);
-            }
+            by_parts!(M, out, self.rounded, c, |first, part| {
+                let from = |x: &'a [f32]| x.get(first..).unwrap_or_default();
+                let channels = from(scale).iter().zip(from(shift));
+                for ((out, x), (s, b)) in part.iter_mut().zip(from(x)).zip(channels) {
+                    *out = M::fma((x - mean) * factor, *s, *b);
+                }
+            });
         }
     }
 }

@@ -341,6 +341,11 @@ impl Weights {
         }
     }
 
+    /// Whether it gives values times the gelu of their gates.
+    pub fn is_gated(&self) -> bool {
+        self.gated
+    }
+
     /// Bytes of packed weights.
     pub fn bytes(&self) -> usize {
         4 * (self.data.len() + self.bias.len())

@@ -15,6 +15,7 @@ use crate::isa::{self, Micro, Precision, Task, Tile};
 use crate::math::{self, Act};
 use crate::memory::with_scratch;
 use crate::pack::Weights;
+use crate::values::{Input, Output};
 use crate::vector::Vector;
 use crate::vector_math;
 
@@ -70,13 +71,16 @@ pub(crate) trait Rows: Sync {
 }
 
 /// The result, written by several tasks, each its own rows and columns.
-struct Output {
+struct Place {
     at: *mut f32,
+    /// Numbers in a row.
     width: usize,
+    /// Whether they are rounded to bf16, two in a place.
+    rounded: bool,
 }
 
 // SAFETY: the tasks of one product write disjoint rectangles of it.
-unsafe impl Sync for Output {}
+unsafe impl Sync for Place {}
 
 /// `rows` times `w`, finished, into `out` (`count × w.outputs()`, checked by the caller, as are the
 /// lengths in `finish`; `per_sample` rows make a sample).
@@ -86,7 +90,7 @@ pub(crate) fn product(
     w: &Weights,
     finish: Finish<'_>,
     per_sample: usize,
-    out: &mut [f32],
+    out: Output<'_>,
 ) -> Result<()> {
     let geometry = w.cpu.geometry(w.precision);
     let run = w.padded * w.precision.bytes();
@@ -102,11 +106,16 @@ pub(crate) fn product(
     let strips = wanted.div_ceil(chunks).clamp(1, w.panels.count.max(1));
     let strip = w.panels.count.div_ceil(strips);
     let strips = w.panels.count.div_ceil(strip);
-    let output = Output {
-        at: out.as_mut_ptr(),
-        width: w.outputs(),
+    debug_assert_eq!(out.len(), count * w.outputs());
+    let (at, rounded) = match out {
+        Output::Plain(out) => (out.as_mut_ptr(), false),
+        Output::Rounded(out) => (out.as_mut_ptr(), true),
     };
-    debug_assert_eq!(out.len(), count * output.width);
+    let output = Place {
+        at,
+        width: w.outputs(),
+        rounded,
+    };
     let task = |i: usize| {
         let (c, s) = (i / strips, i % strips);
         let piece = Piece {
@@ -138,7 +147,7 @@ struct Piece<'a, R> {
     w: &'a Weights,
     finish: Finish<'a>,
     per_sample: usize,
-    output: &'a Output,
+    output: &'a Place,
     tile_rows: usize,
     step: usize,
     even: bool,
@@ -317,7 +326,10 @@ impl<R: Rows> Piece<'_, R> {
         let (column, count) = self.columns::<M>(panel);
         for row in 0..rows {
             let at = (self.first + from + row) * self.output.width + column;
-            isa::fetch(self.output.at.wrapping_add(at), count);
+            match self.output.rounded {
+                false => isa::fetch(self.output.at.wrapping_add(at), count),
+                true => isa::fetch(self.output.at.wrapping_add(at / 2), count / 2),
+            }
             if let Plus::Residual(numbers) = self.finish.plus {
                 isa::fetch(numbers.as_ptr().wrapping_add(at), count);
             }
@@ -334,12 +346,15 @@ impl<R: Rows> Piece<'_, R> {
         let (column, kept) = self.columns::<M>(panel);
         for (i, sums) in sums.chunks_exact_mut(width).enumerate() {
             let row = self.first + from + i;
+            let at = row * self.output.width + column;
+            // Whole steps make a rounded row, and these are an even number of columns in it.
+            let (at, places) = match self.output.rounded {
+                false => (at, kept),
+                true => (at / 2, kept / 2),
+            };
             // SAFETY: rows `first..first + count` and columns `column..column + kept` lie inside the
             // result, and no other task writes them.
-            let out = unsafe {
-                let at = self.output.at.add(row * self.output.width + column);
-                std::slice::from_raw_parts_mut(at, kept)
-            };
+            let out = unsafe { std::slice::from_raw_parts_mut(self.output.at.add(at), places) };
             let plus = match self.finish.plus {
                 Plus::Nothing => None,
                 Plus::PerSample(rows) => Some((rows, row / self.per_sample.max(1))),
@@ -349,7 +364,7 @@ impl<R: Rows> Piece<'_, R> {
                 let at = row * self.output.width + column;
                 rows.get(at..at + kept).unwrap_or_default()
             });
-            if !w.gated && self.finish.act == Act::Identity {
+            if !w.gated && self.finish.act == Act::Identity && !self.output.rounded {
                 add_up::<M::Vector>(sums, bias, plus, out);
                 continue;
             }
@@ -365,6 +380,10 @@ impl<R: Rows> Piece<'_, R> {
             }
             if self.finish.act != Act::Identity {
                 math::apply::<M>(self.finish.act, sums);
+            }
+            if self.output.rounded {
+                M::round(sums.get(..kept).unwrap_or_default(), out);
+                continue;
             }
             for (out, sum) in out.iter_mut().zip(sums) {
                 *out = *sum;
@@ -415,10 +434,11 @@ fn add_up<V: Vector>(sums: &[f32], bias: &[f32], plus: Option<&[f32]>, out: &mut
     }
 }
 
-/// Rows of `f32` numbers rounded to bf16, each padded with zeros to `padded` numbers.
+/// Rows of numbers rounded to bf16, each padded with zeros to `padded` numbers. Rounded ones are rows that
+/// need no padding.
 pub(crate) fn rounded<R>(
     cpu: crate::isa::Cpu,
-    x: &[f32],
+    x: Input<'_>,
     width: usize,
     padded: usize,
     f: impl FnOnce(*const u8) -> Result<R>,
@@ -439,6 +459,13 @@ pub(crate) fn rounded<R>(
             }
         }
     }
+    let x = match x {
+        Input::Plain(x) => x,
+        Input::Rounded(x) => {
+            debug_assert_eq!(width, padded);
+            return f(x.as_ptr().cast());
+        }
+    };
     let rows = x.len() / width.max(1);
     let half = padded / 2;
     with_scratch(rows * half, |scratch| {

@@ -97,6 +97,7 @@ impl<I: Instructions> Micro for Tiles<I> {
     const ATTENTION: Block = Block {
         keys: 256,
         queries: 64,
+        few: 32,
     };
 
     type Unit = Unit<I>;

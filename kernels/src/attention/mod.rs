@@ -19,6 +19,7 @@ use crate::isa::{self, Block, Cpu, Micro, Precision, Task, Tile};
 use crate::math::{self, max};
 use crate::memory::with_scratch;
 use crate::softmax::{self, Power};
+use crate::values::Output;
 
 /// Which keys a query may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,33 +45,33 @@ pub struct Heads {
     pub size: usize,
 }
 
-/// Keys below which operands stay f32: rounding has to pay (on Zen 4 it costs a fifth at 77 keys, and at
-/// 1024 and 4096 saves a third).
-const FEW_KEYS: usize = 512;
 /// Most rows in a tile.
 const MOST_ROWS: usize = 32;
 
 /// What the operands of attention over `keys` keys are rounded to.
-pub(crate) fn precision(cpu: Cpu, keys: usize) -> Precision {
-    match keys < FEW_KEYS {
+fn precision(cpu: Cpu, keys: usize) -> Precision {
+    let precision = cpu.precision();
+    match keys < cpu.geometry(precision).attention.few {
         true => Precision::F32,
-        false => cpu.precision(),
+        false => precision,
     }
 }
 
 /// Attention of `q` (`samples × queries × heads · size`) over `k` and `v` (`samples × keys × heads ·
 /// size`) into `out`, which has `q`'s shape.
 ///
-/// Errors when lengths do not fit.
-pub fn attention(
+/// Errors when lengths do not fit, and where a rounded result or one of an odd head size is asked for that
+/// products do not take ([`Cpu::rounds`]).
+pub fn attention<'o>(
     cpu: Cpu,
     q: &[f32],
     k: &[f32],
     v: &[f32],
     heads: Heads,
     mask: Mask,
-    out: &mut [f32],
+    out: impl Into<Output<'o>>,
 ) -> Result<()> {
+    let out = out.into();
     let Heads {
         samples,
         queries,
@@ -86,8 +87,13 @@ pub fn attention(
         && len(keys) == Some(k.len())
         && k.len() == v.len()
         && out.len() == q.len();
+    let (out, rounded) = match out {
+        Output::Plain(out) => (out, false),
+        Output::Rounded(out) => (out, true),
+    };
+    let fits = fits && (!rounded || size.is_multiple_of(2) && cpu.rounds(count * size));
     if !fits || q.is_empty() || k.is_empty() {
-        let lengths = (q.len(), k.len(), v.len(), out.len());
+        let lengths = (q.len(), k.len(), v.len(), out.len(), rounded);
         let what = format!("{lengths:?} numbers for {heads:?}");
         return Err(mismatch("attention", what));
     }
@@ -123,7 +129,10 @@ pub fn attention(
         }
         let packed_all: &[f32] = scratch;
         let chunks = queries.div_ceil(layout.block.queries);
-        let output = Output(out.as_mut_ptr());
+        let output = Place {
+            at: out.as_mut_ptr(),
+            rounded,
+        };
         let work = |i: usize| {
             let (task, chunk) = (i / chunks, i % chunks);
             let at = task * packed;
@@ -164,10 +173,14 @@ struct Layout {
 }
 
 /// The result; each task writes the columns of one head in some rows.
-struct Output(*mut f32);
+struct Place {
+    at: *mut f32,
+    /// Whether its numbers are rounded to bf16, two in a place.
+    rounded: bool,
+}
 
 // SAFETY: tasks write disjoint places.
-unsafe impl Sync for Output {}
+unsafe impl Sync for Place {}
 
 /// Packs the keys (transposed) and the values of one head of one sample.
 struct Pack<'a> {
@@ -203,7 +216,7 @@ struct Piece<'a> {
     first: usize,
     count: usize,
     layout: Layout,
-    output: &'a Output,
+    output: &'a Place,
 }
 
 /// An attention in f32.
@@ -324,7 +337,7 @@ impl Task for Exact<'_> {
             let (from, rows) = (border(tile), border(tile + 1) - border(tile));
             for r in 0..rows {
                 let total = totals.get(from + r).copied().unwrap_or(1.0);
-                p.finish(sums, (from, rows), r, total);
+                p.finish::<M>(sums, (from, rows), r, total);
             }
         }
     }
@@ -362,18 +375,28 @@ impl Piece<'_> {
 
     /// Writes row `r` of the tile at `from`, its sums divided by `total`.
     #[inline(always)]
-    fn finish(&self, sums: &mut [f32], tile: (usize, usize), r: usize, total: f32) {
+    fn finish<M: Micro>(&self, sums: &mut [f32], tile: (usize, usize), r: usize, total: f32) {
         let factor = 1.0 / total;
         let (sample, head) = (self.task / self.heads.heads, self.task % self.heads.heads);
         let row = sample * self.heads.queries + self.first + tile.0 + r;
-        // SAFETY: the place of this head in this row of the result, which no other task writes.
-        let out = unsafe {
-            let at = (row * self.heads.heads + head) * self.heads.size;
-            std::slice::from_raw_parts_mut(self.output.0.add(at), self.heads.size)
-        };
-        let mut parts = out.chunks_mut(self.layout.values.panels.wide);
+        let each = if self.output.rounded { 2 } else { 1 };
+        let size = self.heads.size;
+        let at = (row * self.heads.heads + head) * size / each;
+        // SAFETY: the place of this head in this row of the result, which no other task writes; a size that
+        // is rounded is even.
+        let out = unsafe { std::slice::from_raw_parts_mut(self.output.at.add(at), size / each) };
+        let wide = self.layout.values.panels.wide;
+        let mut left = size;
+        let mut parts = out.chunks_mut((wide / each).max(1));
         self.of_row(sums, tile, r, |part| {
             let out = parts.next().unwrap_or_default();
+            let kept = left.min(part.len());
+            left -= kept;
+            let part = part.get_mut(..kept).unwrap_or_default();
+            if self.output.rounded {
+                part.iter_mut().for_each(|x| *x *= factor);
+                return M::round(part, out);
+            }
             for (out, x) in out.iter_mut().zip(part) {
                 *out = *x * factor;
             }

@@ -177,7 +177,8 @@ impl Task for Rounded<'_> {
                 debug_assert_eq!(total.len(), MOST_LANES);
                 // SAFETY: as above.
                 let total = unsafe { M::Vector::load(total.as_ptr()) };
-                p.finish(sums, (from, rows), r, vector::fold(total, |a, b| a + b));
+                let total = vector::fold(total, |a, b| a + b);
+                p.finish::<M>(sums, (from, rows), r, total);
             }
         }
     }

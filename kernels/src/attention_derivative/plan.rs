@@ -5,7 +5,7 @@
 
 use super::sides::Of;
 use super::{QUERIES, take};
-use crate::attention::{self, Heads, Mask};
+use crate::attention::{Heads, Mask};
 use crate::attention_pack::{Columns, head, pack_across, pack_along};
 use crate::bf16::pair;
 use crate::isa::{self, Cpu, Micro, Precision, Tile};
@@ -15,6 +15,8 @@ use crate::vector::{self, MOST_LANES, Vector};
 
 /// Most rows in a tile.
 const MOST_ROWS: usize = 32;
+/// Keys below which operands stay f32: there is little to gain (a hundredth of a gradient over 77 keys).
+const FEW_KEYS: usize = 512;
 
 /// Rows of places, one every `stride`. A place holds one f32, or two bf16 that follow each other.
 #[derive(Clone, Copy)]
@@ -172,7 +174,10 @@ fn set_vector<V: Vector>(all: &mut [f32], r: usize, x: V) {
 
 impl Plan {
     pub fn new(cpu: Cpu, heads: Heads, mask: Mask) -> Plan {
-        let precision = attention::precision(cpu, heads.keys);
+        let precision = match heads.keys < FEW_KEYS {
+            true => Precision::F32,
+            false => cpu.precision(),
+        };
         let geometry = cpu.geometry(precision);
         Plan {
             heads,

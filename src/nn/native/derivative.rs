@@ -12,7 +12,7 @@ use once_cell::sync::OnceCell;
 use semblance_kernels as kernels;
 use semblance_kernels::{Arena, GroupNorm, Qkv};
 
-use super::{Conv, Linear, Native, Norm, Tensor, Value, activation, masking, size};
+use super::{Conv, Linear, Native, Norm, Tensor, activation, masking, size};
 use crate::error::Result;
 use crate::nn::derivatives::{Derivatives, Way};
 use crate::nn::{Act, Mask, Plus, Shape, mismatch};
@@ -85,8 +85,9 @@ impl Derivatives for Native {
 
     fn conv_cotangent(&self, g: &Tensor, w: &Arc<Conv>, from: Shape) -> Result<Tensor> {
         let transposed = self.transpose(&w.1, w.0.bytes(), |room| w.0.transposed(room))?;
+        let numbers = self.plain(g)?;
         self.make(from, |out| {
-            transposed.run(&g.0.data, size(g.0.shape), size(from), out)
+            transposed.run(numbers, size(g.0.shape), size(from), out)
         })
     }
 
@@ -125,13 +126,15 @@ impl Derivatives for Native {
             Way::Forward => {
                 let dz = self.product(t, &open.without_bias()?, &Plus::Nothing)?;
                 let c = w.weights.outputs();
+                let (z, dz) = (self.plain(&z)?, self.plain(&dz)?);
                 self.make(Shape { c, ..x.0.shape }, |out| {
-                    kernels::gate_tangent(&w.weights, &z.0.data, &dz.0.data, out)
+                    kernels::gate_tangent(&w.weights, z, dz, out)
                 })
             }
             Way::Back => {
+                let (numbers, t) = (self.plain(&z)?, self.plain(t)?);
                 let gz = self.make(z.0.shape, |out| {
-                    kernels::gate_cotangent(&w.weights, &z.0.data, &t.0.data, out)
+                    kernels::gate_cotangent(&w.weights, numbers, t, out)
                 })?;
                 let back = self.transposed(w)?;
                 self.product(&gz, &back, &Plus::Nothing)
@@ -154,8 +157,8 @@ impl Derivatives for Native {
             affine: w.affine(),
             act: activation(act),
         };
-        self.make(x.0.shape, |out| {
-            let (x, t) = (&x.0.data, &t.0.data);
+        let (shape, x, t) = (x.0.shape, self.plain(x)?, self.plain(t)?);
+        self.make(shape, |out| {
             kernels::group_norm_derivative(self.cpu, x, t, norm, direction(way), out)
         })
     }
@@ -168,8 +171,8 @@ impl Derivatives for Native {
         way: Way,
     ) -> Result<Tensor> {
         same(x, t)?;
-        self.make(x.0.shape, |out| {
-            let (x, t) = (&x.0.data, &t.0.data);
+        let (shape, x, t) = (x.0.shape, self.plain(x)?, self.plain(t)?);
+        self.make(shape, |out| {
             kernels::layer_norm_derivative(self.cpu, x, t, w.affine(), direction(way), out)
         })
     }
@@ -183,11 +186,12 @@ impl Derivatives for Native {
     ) -> Result<Tensor> {
         let counts = Self::heads(q, k, v, heads)?;
         let at = Qkv {
-            q: &q.0.data,
-            k: &k.0.data,
-            v: &v.0.data,
+            q: self.plain(q)?,
+            k: self.plain(k)?,
+            v: self.plain(v)?,
         };
-        let along = along.map(|t| t.map(|t| &*t.0.data));
+        let [dq, dk, dv] = along.map(|t| t.map(|t| self.plain(t)).transpose());
+        let along = [dq?, dk?, dv?];
         self.make(q.0.shape, |out| {
             kernels::attention_tangent(self.cpu, at, along, counts, masking(mask), out)
         })
@@ -202,27 +206,28 @@ impl Derivatives for Native {
     ) -> Result<[Tensor; 3]> {
         let counts = Self::heads(q, k, v, heads)?;
         let at = Qkv {
-            q: &q.0.data,
-            k: &k.0.data,
-            v: &v.0.data,
+            q: self.plain(q)?,
+            k: self.plain(k)?,
+            v: self.plain(v)?,
         };
         let mut gq = self.arena.take(q.0.shape.len())?;
         let mut gk = self.arena.take(k.0.shape.len())?;
         let mut gv = self.arena.take(v.0.shape.len())?;
         let out = [&mut *gq, &mut *gk, &mut *gv];
-        kernels::attention_cotangent(self.cpu, at, &g.0.data, counts, masking(mask), out)?;
-        let tensor = |data, shape| Tensor(Arc::new(Value { data, shape }));
+        let g = self.plain(g)?;
+        kernels::attention_cotangent(self.cpu, at, g, counts, masking(mask), out)?;
         Ok([
-            tensor(gq, q.0.shape),
-            tensor(gk, k.0.shape),
-            tensor(gv, v.0.shape),
+            Tensor::plain(gq, q.0.shape),
+            Tensor::plain(gk, k.0.shape),
+            Tensor::plain(gv, v.0.shape),
         ])
     }
 
     fn act_derivative(&self, x: &Tensor, t: &Tensor, act: Act) -> Result<Tensor> {
         same(x, t)?;
-        self.make(x.0.shape, |out| {
-            kernels::activate_derivative(self.cpu, activation(act), &x.0.data, &t.0.data, out)
+        let (shape, x, t) = (x.0.shape, self.plain(x)?, self.plain(t)?);
+        self.make(shape, |out| {
+            kernels::activate_derivative(self.cpu, activation(act), x, t, out)
         })
     }
 }

@@ -5,8 +5,8 @@
 //!
 //! Values are f32 and lie as `n × h × w × c`, in memory that the backend recycles, so that a network
 //! in its stride allocates nothing. Weights are packed once for the path, or taken up as they were
-//! packed before (`packing`); on `avx512bf16` and `amx` products round their operands to bf16, and
-//! everything else stays f32.
+//! packed before (`packing`); on `avx512bf16` and `amx` products round their operands to bf16, which what
+//! goes into products alone is from the beginning ([`Native::make_operand`]), and everything else stays f32.
 
 mod derivative;
 mod packing;
@@ -17,8 +17,8 @@ use once_cell::sync::OnceCell;
 use semblance_kernels as kernels;
 use semblance_kernels::cpu::VARIABLE;
 use semblance_kernels::{
-    Affine, Arena, ConvTransposed, Cpu, Finish, Heads, KernelError, Packed, Pooled, Tiling,
-    Weights, Window,
+    Affine, Arena, ConvTransposed, Cpu, CpuPath, Finish, Heads, Input, KernelError, Output, Packed,
+    Pooled, Tiling, Weights, Window,
 };
 
 use super::{Act, ConvSpec, LinearSpec, Mask, Ops, Plus, Shape, mismatch};
@@ -46,8 +46,31 @@ pub struct Tensor(Arc<Value>);
 
 #[derive(Debug)]
 struct Value {
-    data: Pooled,
+    numbers: Numbers,
     shape: Shape,
+}
+
+/// A value's numbers, as the operation that made them left them.
+#[derive(Debug)]
+enum Numbers {
+    Plain(Pooled),
+    /// Two bf16 numbers in a place; and widened, once something else than a product has asked.
+    Rounded(Pooled, OnceCell<Pooled>),
+}
+
+impl Tensor {
+    fn plain(data: Pooled, shape: Shape) -> Tensor {
+        let numbers = Numbers::Plain(data);
+        Tensor(Arc::new(Value { numbers, shape }))
+    }
+
+    /// For a product.
+    fn input(&self) -> Input<'_> {
+        match &self.0.numbers {
+            Numbers::Plain(data) => Input::Plain(data),
+            Numbers::Rounded(data, _) => Input::Rounded(data),
+        }
+    }
 }
 
 /// A convolution's weights, and their transpose once a gradient has asked for it.
@@ -129,25 +152,6 @@ fn activation(act: Act) -> kernels::Act {
     }
 }
 
-/// What to add to a result of shape `out`, checked.
-fn finish<'a>(plus: &Plus<'a, Tensor>, out: Shape) -> Result<Finish<'a>> {
-    let (plus, shape) = match plus {
-        Plus::Nothing => return Ok(Finish::default()),
-        Plus::PerSample(x) => (
-            kernels::Plus::PerSample(&x.0.data),
-            (x.0.shape, Shape::map(out.n, 1, 1, out.c)),
-        ),
-        Plus::Residual(x) => (kernels::Plus::Residual(&x.0.data), (x.0.shape, out)),
-    };
-    match shape.0 == shape.1 {
-        true => Ok(Finish {
-            plus,
-            ..Finish::default()
-        }),
-        false => Err(mismatch("plus", format!("{:?} onto {out:?}", shape.0))),
-    }
-}
-
 impl Native {
     /// The backend on the path of `cpu`.
     pub fn new(cpu: Cpu) -> Self {
@@ -181,7 +185,53 @@ impl Native {
     ) -> Result<Tensor> {
         let mut data = self.arena.take(shape.len())?;
         fill(&mut data)?;
-        Ok(Tensor(Arc::new(Value { data, shape })))
+        Ok(Tensor::plain(data, shape))
+    }
+
+    /// As [`Native::make`], of a value that mostly goes into products: rounded where those round.
+    fn make_operand(
+        &self,
+        shape: Shape,
+        fill: impl FnOnce(Output<'_>) -> kernels::Result<()>,
+    ) -> Result<Tensor> {
+        if !self.cpu.rounds(shape.c) {
+            return self.make(shape, |out| fill(Output::Plain(out)));
+        }
+        let mut data = self.arena.take(shape.len() / 2)?;
+        fill(Output::Rounded(&mut data))?;
+        let numbers = Numbers::Rounded(data, OnceCell::new());
+        Ok(Tensor(Arc::new(Value { numbers, shape })))
+    }
+
+    /// The numbers of `x`.
+    fn plain<'a>(&self, x: &'a Tensor) -> Result<&'a [f32]> {
+        match &x.0.numbers {
+            Numbers::Plain(data) => Ok(data),
+            Numbers::Rounded(data, plain) => Ok(plain.get_or_try_init(|| {
+                let mut wide = self.arena.take(x.0.shape.len())?;
+                kernels::widen(data, &mut wide)?;
+                Ok::<_, Error>(wide)
+            })?),
+        }
+    }
+
+    /// What to add to a result of shape `out`, checked.
+    fn finish<'a>(&self, plus: &Plus<'a, Tensor>, out: Shape) -> Result<Finish<'a>> {
+        let (plus, shape) = match plus {
+            Plus::Nothing => return Ok(Finish::default()),
+            Plus::PerSample(x) => (
+                kernels::Plus::PerSample(self.plain(x)?),
+                (x.0.shape, Shape::map(out.n, 1, 1, out.c)),
+            ),
+            Plus::Residual(x) => (kernels::Plus::Residual(self.plain(x)?), (x.0.shape, out)),
+        };
+        match shape.0 == shape.1 {
+            true => Ok(Finish {
+                plus,
+                ..Finish::default()
+            }),
+            false => Err(mismatch("plus", format!("{:?} onto {out:?}", shape.0))),
+        }
     }
 
     fn convolve(&self, x: &Tensor, w: &kernels::Conv, plus: &Plus<'_, Tensor>) -> Result<Tensor> {
@@ -190,8 +240,12 @@ impl Native {
             return Err(mismatch("conv", format!("{from:?} does not fit")));
         };
         let out = Shape::map(to.n, to.h, to.w, to.c);
-        let finish = finish(plus, out)?;
-        self.make(out, |out| w.run(&x.0.data, from, finish, out))
+        let finish = self.finish(plus, out)?;
+        let x = match w.takes_rounded() {
+            true => x.input(),
+            false => Input::Plain(self.plain(x)?),
+        };
+        self.make(out, |out| w.run(x, from, finish, out))
     }
 
     /// How a convolution is computed: by tiles only where its maps are known.
@@ -224,9 +278,14 @@ impl Native {
         };
         let finish = Finish {
             act: activation(act),
-            ..finish(plus, out)?
+            ..self.finish(plus, out)?
         };
-        self.make(out, |out| kernels::linear(&x.0.data, s.n, w, finish, out))
+        let run = |out: Output<'_>| kernels::linear(x.input(), s.n, w, finish, out);
+        // Sums of residuals, and queries, keys and values, which may be mixed, are not rounded.
+        match w.is_gated() || act != Act::Identity {
+            true => self.make_operand(out, run),
+            false => self.make(out, |out| run(Output::Plain(out))),
+        }
     }
 
     fn heads(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Heads> {
@@ -335,7 +394,7 @@ impl Ops for Native {
     }
 
     fn numbers(&self, x: &Tensor) -> Result<Vec<f32>> {
-        Ok(x.0.data.to_vec())
+        Ok(self.plain(x)?.to_vec())
     }
 
     fn shape(&self, x: &Tensor) -> Result<Shape> {
@@ -373,10 +432,14 @@ impl Ops for Native {
             let what = format!("{s:?} over {} channels", w.scale.len());
             return Err(mismatch("group_norm", what));
         }
-        let act = activation(act);
-        self.make(s, |out| {
-            kernels::group_norm(self.cpu, &x.0.data, s.n, groups, w.affine(), act, out)
-        })
+        let (act, x) = (activation(act), self.plain(x)?);
+        let run =
+            |out: Output<'_>| kernels::group_norm(self.cpu, x, s.n, groups, w.affine(), act, out);
+        // Convolutions by tiles transform numbers before they round them.
+        match self.cpu.path() {
+            CpuPath::Amx => self.make_operand(s, run),
+            _ => self.make(s, |out| run(Output::Plain(out))),
+        }
     }
 
     fn layer_norm(&self, x: &Tensor, w: &Arc<Norm>) -> Result<Tensor> {
@@ -385,9 +448,8 @@ impl Ops for Native {
             let what = format!("{s:?} over {} channels", w.scale.len());
             return Err(mismatch("layer_norm", what));
         }
-        self.make(s, |out| {
-            kernels::layer_norm(self.cpu, &x.0.data, w.affine(), out)
-        })
+        let x = self.plain(x)?;
+        self.make_operand(s, |out| kernels::layer_norm(self.cpu, x, w.affine(), out))
     }
 
     fn attention(
@@ -399,24 +461,29 @@ impl Ops for Native {
         mask: Mask,
     ) -> Result<Tensor> {
         let counts = Self::heads(q, k, v, heads)?;
-        self.make(q.0.shape, |out| {
-            let (q, k, v) = (&q.0.data, &k.0.data, &v.0.data);
-            kernels::attention(self.cpu, q, k, v, counts, masking(mask), out)
-        })
+        let shape = q.0.shape;
+        let (q, k, v) = (self.plain(q)?, self.plain(k)?, self.plain(v)?);
+        let run =
+            |out: Output<'_>| kernels::attention(self.cpu, q, k, v, counts, masking(mask), out);
+        match counts.size.is_multiple_of(2) {
+            true => self.make_operand(shape, run),
+            false => self.make(shape, |out| run(Output::Plain(out))),
+        }
     }
 
     fn act(&self, x: &Tensor, act: Act) -> Result<Tensor> {
+        let numbers = self.plain(x)?;
         self.make(x.0.shape, |out| {
-            out.copy_from_slice(&x.0.data);
+            out.copy_from_slice(numbers);
             kernels::activate(self.cpu, activation(act), out);
             Ok(())
         })
     }
 
     fn upsample(&self, x: &Tensor, h: usize, w: usize) -> Result<Tensor> {
-        let s = x.0.shape;
+        let (s, x) = (x.0.shape, self.plain(x)?);
         self.make(Shape { h, w, ..s }, |out| {
-            kernels::upsample(&x.0.data, size(s), h, w, out)
+            kernels::upsample(x, size(s), h, w, out)
         })
     }
 
@@ -424,8 +491,9 @@ impl Ops for Native {
         let s = x.0.shape;
         let (h, w) = (s.h.checked_div(by), s.w.checked_div(by));
         let (h, w) = (h.unwrap_or_default(), w.unwrap_or_default());
+        let x = self.plain(x)?;
         self.make(Shape { h, w, ..s }, |out| {
-            kernels::max_pool(&x.0.data, size(s), by, out)
+            kernels::max_pool(x, size(s), by, out)
         })
     }
 
@@ -435,8 +503,9 @@ impl Ops for Native {
             return Err(mismatch("concat", format!("{sa:?} and {sb:?}")));
         }
         let c = sa.c + sb.c;
+        let (a, b) = (self.plain(a)?, self.plain(b)?);
         self.make(Shape { c, ..sa }, |out| {
-            kernels::concat(&a.0.data, &b.0.data, (sa.c, sb.c), out)
+            kernels::concat(a, b, (sa.c, sb.c), out)
         })
     }
 
@@ -457,10 +526,12 @@ impl Ops for Native {
             return Err(mismatch("stack", format!("{s:?} and {:?}", other.0.shape)));
         }
         let n = parts.iter().map(|p| p.0.shape.n).sum();
+        let parts = parts.iter().map(|part| self.plain(part));
+        let parts = parts.collect::<Result<Vec<_>>>()?;
         self.make(Shape { n, ..s }, |mut out| {
             for part in parts {
-                let (to, rest) = out.split_at_mut(part.0.data.len());
-                to.copy_from_slice(&part.0.data);
+                let (to, rest) = out.split_at_mut(part.len());
+                to.copy_from_slice(part);
                 out = rest;
             }
             Ok(())
@@ -481,7 +552,8 @@ impl Ops for Native {
                 format!("{s:?} and {:?}", other.0.shape),
             ));
         }
-        let slices: Vec<(f32, &[f32])> = terms.iter().map(|(w, x)| (*w, &*x.0.data)).collect();
+        let slices = terms.iter().map(|(w, x)| Ok((*w, self.plain(x)?)));
+        let slices = slices.collect::<Result<Vec<_>>>()?;
         self.make(s, |out| kernels::combine(self.cpu, &slices, out))
     }
 }
