@@ -7,6 +7,7 @@ use crate::attention::Heads;
 use crate::bf16::pair;
 use crate::isa::{Cpu, Micro, Precision};
 use crate::pack::Panels;
+use crate::values::Input;
 use crate::vector::Vector;
 
 /// Packed columns. A place holds one f32, or two bf16 that follow each other in a column.
@@ -41,18 +42,51 @@ impl Columns {
     }
 }
 
+/// The first number of head `task` in row `row` of its sample.
+#[inline(always)]
+fn place(heads: Heads, rows: usize, task: usize, row: usize) -> usize {
+    let (sample, head) = (task / heads.heads, task % heads.heads);
+    ((sample * rows + row) * heads.heads + head) * heads.size
+}
+
 /// The numbers of head `task` in row `row` of its sample.
 #[inline(always)]
 pub(crate) fn head(x: &[f32], heads: Heads, rows: usize, task: usize, row: usize) -> &[f32] {
-    let (sample, head) = (task / heads.heads, task % heads.heads);
-    let at = ((sample * rows + row) * heads.heads + head) * heads.size;
+    let at = place(heads, rows, task, row);
     x.get(at..at + heads.size).unwrap_or_default()
+}
+
+/// The same of numbers that may be rounded, of an even head size then.
+#[inline(always)]
+pub(crate) fn head_of(
+    x: Input<'_>,
+    heads: Heads,
+    rows: usize,
+    task: usize,
+    row: usize,
+) -> Input<'_> {
+    x.part(place(heads, rows, task, row), heads.size)
+}
+
+/// Rounds numbers into `to`, two to a place, then zeros.
+#[inline(always)]
+pub(crate) fn round<M: Micro>(x: Input<'_>, to: &mut [f32]) {
+    match x {
+        Input::Plain(x) => M::round(x, to),
+        Input::Rounded(x) => {
+            let (places, zeros) = to.split_at_mut(x.len().min(to.len()));
+            for (to, from) in places.iter_mut().zip(x) {
+                *to = *from;
+            }
+            zeros.fill(0.0);
+        }
+    }
 }
 
 /// Packs the `rows` rows of head `task` of `x` as columns: a column for each row, padded with zeros.
 #[inline(always)]
 pub(crate) fn pack_across<M: Micro>(
-    x: &[f32],
+    x: Input<'_>,
     heads: Heads,
     rows: usize,
     task: usize,
@@ -67,23 +101,23 @@ pub(crate) fn pack_across<M: Micro>(
         let width = panels.width(p);
         for j in 0..width {
             let row = p * panels.wide + j;
-            let from = match row < rows {
-                true => head(x, heads, rows, task, row),
-                false => &[],
-            };
             let mut places = to.iter_mut().skip(j).step_by(width);
-            match columns.precision {
-                Precision::F32 => fill(places, from.iter().copied()),
-                Precision::Bf16 => {
+            let from = match row < rows {
+                true => head_of(x, heads, rows, task, row),
+                false => Input::Plain(&[]),
+            };
+            match (columns.precision, from) {
+                (Precision::F32, Input::Plain(from)) => fill(places, from.iter().copied()),
+                // Refused before.
+                (Precision::F32, Input::Rounded(_)) => places.for_each(|to| *to = 0.0),
+                (Precision::Bf16, from) => {
                     for first in (0..columns.depth).step_by(RUN) {
                         let mut rounded = [0.0; RUN];
-                        let part = from.get(2 * first..).unwrap_or_default();
-                        let part = part.get(..2 * RUN).unwrap_or(part);
-                        M::round(part, &mut rounded);
-                        places
-                            .by_ref()
-                            .zip(&rounded)
-                            .for_each(|(to, pair)| *to = *pair);
+                        let at = (2 * first).min(from.len());
+                        let part = from.part(at, (from.len() - at).min(2 * RUN));
+                        round::<M>(part, &mut rounded);
+                        let places = places.by_ref().take(columns.depth - first);
+                        places.zip(&rounded).for_each(|(to, pair)| *to = *pair);
                     }
                 }
             }
@@ -101,7 +135,7 @@ fn fill<'a>(places: impl Iterator<Item = &'a mut f32>, numbers: impl Iterator<It
 /// Packs the `rows` rows of head `task` of `x` as rows: a column for each of the head's numbers.
 #[inline(always)]
 pub(crate) fn pack_along<M: Micro>(
-    x: &[f32],
+    x: Input<'_>,
     heads: Heads,
     rows: usize,
     task: usize,
@@ -114,18 +148,26 @@ pub(crate) fn pack_along<M: Micro>(
         let width = panels.width(p);
         let column = p * panels.wide;
         // Row `row`'s part in this panel; nothing past the last.
-        let part = |row: usize| {
-            let row = match row < rows {
-                true => head(x, heads, rows, task, row),
-                false => &[],
-            };
-            let part = row.get(column..).unwrap_or_default();
-            part.get(..width).unwrap_or(part)
+        let part = |row: usize| match row < rows {
+            true => {
+                let row = head_of(x, heads, rows, task, row);
+                let at = column.min(row.len());
+                row.part(at, (row.len() - at).min(width))
+            }
+            false => Input::Plain(&[]),
         };
         for (i, to) in to.chunks_exact_mut(width).enumerate() {
-            match columns.precision {
-                Precision::F32 => fill(to.iter_mut(), part(i).iter().copied()),
-                Precision::Bf16 => turns::<M::Vector>(part(2 * i), part(2 * i + 1), to),
+            match (columns.precision, part(i)) {
+                (Precision::F32, Input::Plain(part)) => fill(to.iter_mut(), part.iter().copied()),
+                // Refused before.
+                (Precision::F32, Input::Rounded(_)) => to.fill(0.0),
+                (Precision::Bf16, _) => {
+                    let mut rooms = [[0.0; 32]; 2];
+                    let [first, second] = &mut rooms;
+                    let first = part(2 * i).widened::<M::Vector>(first);
+                    let second = part(2 * i + 1).widened::<M::Vector>(second);
+                    turns::<M::Vector>(first, second, to);
+                }
             }
         }
     }

@@ -10,8 +10,8 @@ use crate::isa::{Cpu, Precision};
 use crate::linear::{check, linear};
 use crate::memory::Buffer;
 use crate::pack::{Plain, Weights};
-use crate::product::{Finish, Rows, product, rounded};
-use crate::values::Input;
+use crate::product::{Finish, Plus, Rows, product, rounded};
+use crate::values::{Input, Output};
 use crate::winograd::{Tiled, Tiling};
 
 /// The size of a value: samples, rows, columns, channels.
@@ -240,9 +240,9 @@ impl Conv {
         x: impl Into<Input<'a>>,
         from: Size,
         finish: Finish<'_>,
-        out: &mut [f32],
+        out: impl Into<Output<'a>>,
     ) -> Result<()> {
-        let x = x.into();
+        let (x, out) = (x.into(), out.into());
         let to = self.output(from).filter(|to| {
             from.len() == Some(x.len()) && to.len() == Some(out.len()) && !x.is_empty()
         });
@@ -260,7 +260,8 @@ impl Conv {
             return linear(x, from.n, w, finish, out);
         }
         check(&finish, to.n, to.c, out.len())?;
-        if matches!(x, Input::Rounded(_)) && !self.takes_rounded() {
+        let reads = matches!(x, Input::Plain(_)) || self.takes_rounded();
+        if !reads || matches!(out, Output::Rounded(_)) && !self.gives_rounded() {
             return Err(mismatch("conv", "rounded numbers, which it does not take"));
         }
         if self.tiling != Tiling::Direct {
@@ -270,7 +271,8 @@ impl Conv {
                 zeros: &self.zeros,
                 before: self.window.padding.0,
             };
-            let Input::Plain(x) = x else {
+            let rounded = matches!(finish.plus, Plus::Residual(Input::Rounded(_)));
+            let (Input::Plain(x), Output::Plain(out), false) = (x, out, rounded) else {
                 return Err(mismatch("conv", "rounded numbers by tiles"));
             };
             return tiled.run((x, from), finish, (out, to));
@@ -294,10 +296,10 @@ impl Conv {
         match (w.precision, self.gathers) {
             (Precision::F32, _) | (_, true) => {
                 let windows = windows(plain.as_ptr().cast());
-                product(&windows, rows, w, finish, per_sample, out.into())
+                product(&windows, rows, w, finish, per_sample, out)
             }
             (Precision::Bf16, false) => rounded(w.cpu, x, from.c, w.padded, |at| {
-                product(&windows(at), rows, w, finish, per_sample, out.into())
+                product(&windows(at), rows, w, finish, per_sample, out)
             }),
         }
     }
@@ -305,6 +307,11 @@ impl Conv {
     /// Whether it reads numbers that are rounded.
     pub fn takes_rounded(&self) -> bool {
         self.tiling == Tiling::Direct && !self.gathers && self.weights.cpu.rounds(self.inputs)
+    }
+
+    /// Whether it writes numbers that are rounded.
+    pub fn gives_rounded(&self) -> bool {
+        self.tiling == Tiling::Direct && self.weights.cpu.rounds(self.weights.outputs())
     }
 
     /// Whether its windows are made to lie evenly first.

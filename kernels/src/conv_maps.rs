@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::isa::{Micro, Precision, Task};
 use crate::memory::with_scratch;
 use crate::product::{Finish, Plus, Rows, product};
-use crate::values::Input;
+use crate::values::{Input, Output};
 
 /// Results that must lie evenly: the rows of a tile register.
 const GROUP: usize = 16;
@@ -30,7 +30,7 @@ pub(crate) fn run(
     conv: &Conv,
     (x, from): (Input<'_>, Size),
     finish: Finish<'_>,
-    (out, to): (&mut [f32], Size),
+    (out, to): (Output<'_>, Size),
 ) -> Result<()> {
     let whole = Band {
         conv,
@@ -48,21 +48,19 @@ pub(crate) fn run(
     };
     let lines = (AT_ONCE / line.bytes().max(1)).clamp(1, to.h);
     let sample = (from.h * from.w * from.c, to.h * to.w * to.c);
-    for (n, out) in out.chunks_exact_mut(sample.1.max(1)).enumerate() {
-        let own = n * sample.0..(n + 1) * sample.0;
-        let x = match x {
-            Input::Plain(x) => Input::Plain(x.get(own).unwrap_or_default()),
-            Input::Rounded(x) => {
-                Input::Rounded(x.get(own.start / 2..own.end / 2).unwrap_or_default())
-            }
-        };
+    let (out, each) = match out {
+        Output::Plain(out) => (out, 1),
+        Output::Rounded(out) => (out, 2),
+    };
+    for (n, out) in out.chunks_exact_mut((sample.1 / each).max(1)).enumerate() {
+        let x = x.part(n * sample.0, sample.0);
         let width = to.w * to.c;
-        for (i, out) in out.chunks_mut(lines * width).enumerate() {
+        for (i, out) in out.chunks_mut(lines * width / each).enumerate() {
             let band = Band {
                 from: Size { n: 1, ..from },
                 to: Size {
                     n: 1,
-                    h: out.len() / width,
+                    h: each * out.len() / width,
                     ..to
                 },
                 first: i * lines,
@@ -74,7 +72,11 @@ pub(crate) fn run(
                 Plus::PerSample(x) => {
                     Plus::PerSample(x.get(n * to.c..(n + 1) * to.c).unwrap_or_default())
                 }
-                Plus::Residual(x) => Plus::Residual(x.get(at..at + out.len()).unwrap_or_default()),
+                Plus::Residual(x) => Plus::Residual(x.part(at, each * out.len())),
+            };
+            let out = match each {
+                1 => Output::Plain(out),
+                _ => Output::Rounded(out),
             };
             band.run(x, Finish { plus, ..finish }, out)?;
         }
@@ -131,7 +133,7 @@ impl Band<'_> {
             .saturating_mul(w.precision.bytes())
     }
 
-    fn run(self, x: Input<'_>, finish: Finish<'_>, out: &mut [f32]) -> Result<()> {
+    fn run(self, x: Input<'_>, finish: Finish<'_>, out: Output<'_>) -> Result<()> {
         let Size { n, h, w, .. } = self.to;
         with_scratch(self.bytes() / 4, |maps| {
             self.round(x, maps);
@@ -139,7 +141,6 @@ impl Band<'_> {
                 band: self,
                 maps: maps.as_ptr().cast(),
             };
-            let out = out.into();
             product(&windows, n * h * w, &self.conv.weights, finish, h * w, out)
         })?
     }

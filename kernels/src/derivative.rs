@@ -237,7 +237,7 @@ pub fn group_norm_derivative(
     } = norm;
     norm::check_groups(
         "group_norm_derivative",
-        x,
+        x.len(),
         samples,
         groups,
         affine,
@@ -263,7 +263,7 @@ pub fn group_norm_derivative(
             ..affine
         };
         for (x, out) in x.chunks_exact(sample).zip(out.chunks_exact_mut(sample)) {
-            norm::moments(cpu, x, groups, plain, parts, channels);
+            norm::moments(cpu, x.into(), groups, plain, parts, channels);
             let at = Channels::new(channels, affine.scale);
             if way == Way::Cotangent {
                 through(cpu, x, act, at, out);
@@ -443,7 +443,7 @@ pub fn layer_norm_derivative(
 ) -> Result<()> {
     norm::check(
         "layer_norm_derivative",
-        x,
+        x.len(),
         affine,
         affine.shift.len(),
         out.len(),

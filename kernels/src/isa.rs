@@ -204,6 +204,8 @@ pub(crate) struct Chunk {
     pub panel: usize,
     /// Bytes of a block of inputs' columns, of a panel that is not.
     pub block: usize,
+    /// The same of linear layers, which find none of a row's inputs in the first cache.
+    pub dense: usize,
 }
 
 /// Work that is compiled once for each path. `run` must be `#[inline(always)]`, and so must what it
@@ -251,6 +253,7 @@ pub(crate) trait Micro {
         rows: 240,
         panel: 192 << 10,
         block: 192 << 10,
+        dense: 192 << 10,
     };
 
     /// Keys and queries of an attention. On Zen 4 rounding costs a fifth at 77 keys, and saves a third at

@@ -40,7 +40,7 @@ mod vector;
 mod vector_math;
 mod winograd;
 
-pub use attention::{Heads, Mask, attention};
+pub use attention::{Heads, Mask, attention, attention_rounds};
 pub use attention_derivative::{Qkv, attention_cotangent, attention_tangent};
 pub use conv::{Conv, Size, Window};
 pub use conv_transposed::ConvTransposed;
@@ -56,7 +56,7 @@ pub use linear::linear;
 pub use mapped::Mapped;
 pub use math::Act;
 pub use memory::{Arena, Buffer, Pooled};
-pub use norm::{Affine, group_norm, layer_norm, rms_norm};
+pub use norm::{Affine, WIDEST, group_norm, layer_norm, rms_norm};
 pub use pack::Weights;
 pub use packed::{LINE, Packed};
 pub use product::{Finish, Plus};

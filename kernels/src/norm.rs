@@ -10,7 +10,7 @@ use crate::isa::{Cpu, Micro, Precision, Task};
 use crate::math::{self, Act};
 use crate::memory::with_scratch;
 use crate::slices::{PARALLEL_FROM, by_rows};
-use crate::values::Output;
+use crate::values::{Input, Output, Widen};
 
 /// Scale and shift per channel.
 #[derive(Clone, Copy, Debug)]
@@ -30,34 +30,37 @@ pub(crate) const BLOCK_ROWS: usize = 128;
 /// channels, then `act`, into `out`.
 ///
 /// Errors when lengths do not fit.
-pub fn group_norm<'o>(
+pub fn group_norm<'a>(
     cpu: Cpu,
-    x: &[f32],
+    x: impl Into<Input<'a>>,
     samples: usize,
     groups: usize,
     affine: Affine<'_>,
     act: Act,
-    out: impl Into<Output<'o>>,
+    out: impl Into<Output<'a>>,
 ) -> Result<()> {
-    let out = out.into();
-    check_groups("group_norm", x, samples, groups, affine, out.len())?;
+    let (x, out) = (x.into(), out.into());
+    check_groups("group_norm", x.len(), samples, groups, affine, out.len())?;
     let c = affine.scale.len();
     let sample = x.len() / samples;
     let blocks = (sample / c).div_ceil(BLOCK_ROWS);
+    if matches!(x, Input::Rounded(_)) && !c.is_multiple_of(2) {
+        return Err(mismatch(
+            "group_norm",
+            format!("{c} rounded numbers in a row"),
+        ));
+    }
     // Per block and channel a sum and a sum of squares; per channel mean, factor, shift.
     with_scratch(2 * c * blocks + 3 * c, |scratch| {
         let (parts, channels) = scratch.split_at_mut(2 * c * blocks);
         let (out, rounded) = places(cpu, c, out)?;
         let each = if rounded { 2 } else { 1 };
-        let samples = x
-            .chunks_exact(sample)
-            .zip(out.chunks_exact_mut(sample / each));
-        for (x, out) in samples {
+        for (n, out) in out.chunks_exact_mut(sample / each).enumerate() {
+            let x = x.part(n * sample, sample);
             moments(cpu, x, groups, affine, parts, channels);
             let channels: &[f32] = channels;
             by_rows(out, c / each, |first, out| {
-                let rows = first * c..first * c + each * out.len();
-                let x = x.get(rows).unwrap_or_default();
+                let x = x.part(first * c, each * out.len());
                 let apply = Apply {
                     x,
                     out,
@@ -84,20 +87,19 @@ fn places(cpu: Cpu, c: usize, out: Output<'_>) -> Result<(&mut [f32], bool)> {
     }
 }
 
-/// Numbers of a row that are made at a time where they are then rounded.
+/// Numbers of a row that are made at a time.
 const PART: usize = 64;
 
 /// Makes a row of `$c` numbers part by part: `$body` sets all of `$part`, the numbers from `$first` on, which
 /// are rounded into their places or lie there already.
 macro_rules! by_parts {
     ($micro:ident, $out:ident, $rounded:expr, $c:expr, |$first:ident, $part:ident| $body:block) => {
-        let run = if $rounded { PART } else { $c };
-        for $first in (0..$c).step_by(run.max(1)) {
-            let len = run.min($c - $first);
+        for $first in (0..$c).step_by(PART) {
+            let len = PART.min($c - $first);
             let mut made = [0.0; PART];
             let $part = match $rounded {
                 true => made.get_mut(..len).unwrap_or_default(),
-                false => &mut *$out,
+                false => $out.get_mut($first..$first + len).unwrap_or_default(),
             };
             $body
             if $rounded {
@@ -111,7 +113,7 @@ macro_rules! by_parts {
 /// Whether a group norm's lengths fit.
 pub(crate) fn check_groups(
     operation: &'static str,
-    x: &[f32],
+    x: usize,
     samples: usize,
     groups: usize,
     affine: Affine<'_>,
@@ -123,17 +125,15 @@ pub(crate) fn check_groups(
         && groups > 0
         && c.is_multiple_of(groups)
         && affine.shift.len() == c
-        && !x.is_empty()
-        && x.len() == out
+        && x > 0
+        && x == out
         && whole > 0
-        && x.len().is_multiple_of(whole);
+        && x.is_multiple_of(whole);
     if fits {
         return Ok(());
     }
-    let what = format!(
-        "{} numbers of {samples} samples into {out}, {c} channels in {groups} groups",
-        x.len()
-    );
+    let what =
+        format!("{x} numbers of {samples} samples into {out}, {c} channels in {groups} groups");
     Err(mismatch(operation, what))
 }
 
@@ -141,28 +141,36 @@ pub(crate) fn check_groups(
 /// for two numbers a channel for each [`BLOCK_ROWS`] rows.
 pub(crate) fn moments(
     cpu: Cpu,
-    x: &[f32],
+    x: Input<'_>,
     groups: usize,
     affine: Affine<'_>,
     parts: &mut [f32],
     channels: &mut [f32],
 ) {
     let c = affine.scale.len();
-    // Sums are taken of the distance to the sample's first row, so that a large mean costs no digits.
-    let base = x.get(..c).unwrap_or_default();
-    let sum = |(x, to): (&[f32], &mut [f32])| cpu.run(Sums { x, base, to });
-    let pieces = (BLOCK_ROWS * c, 2 * c);
-    if x.len() < PARALLEL_FROM {
-        x.chunks(pieces.0)
-            .zip(parts.chunks_mut(pieces.1))
-            .for_each(sum);
-    } else {
-        (x.par_chunks(pieces.0).zip(parts.par_chunks_mut(pieces.1))).for_each(sum);
+    // Sums are taken of the distance to the sample's first row, so that a large mean costs no digits. It lies
+    // where the shifts are put in the end.
+    let (others, base) = channels.split_at_mut(2 * c);
+    match x.part(0, c) {
+        Input::Plain(row) => base.copy_from_slice(row),
+        Input::Rounded(row) => cpu.wide(Widen(row, base)),
     }
-    statistics(parts, base, x.len() / c, groups, affine, channels);
+    let base: &[f32] = base;
+    let sum = |(i, to): (usize, &mut [f32])| {
+        let first = i * BLOCK_ROWS * c;
+        let x = x.part(first, (BLOCK_ROWS * c).min(x.len() - first));
+        cpu.run(Sums { x, base, to });
+    };
+    let blocks = parts.chunks_mut(2 * c).enumerate();
+    match x.len() < PARALLEL_FROM {
+        true => blocks.for_each(sum),
+        false => parts.par_chunks_mut(2 * c).enumerate().for_each(sum),
+    }
+    statistics(parts, base, x.len() / c, groups, affine, others);
+    channels.split_at_mut(2 * c).1.copy_from_slice(affine.shift);
 }
 
-/// Mean, factor and shift of every channel from the sums of every block.
+/// Mean and factor of every channel from the sums of every block.
 fn statistics(
     parts: &[f32],
     base: &[f32],
@@ -174,9 +182,7 @@ fn statistics(
     let c = base.len();
     let width = c / groups;
     let n = rows as f64;
-    let (means, rest) = channels.split_at_mut(c);
-    let (factors, shifts) = rest.split_at_mut(c);
-    shifts.copy_from_slice(affine.shift);
+    let (means, factors) = channels.split_at_mut(c);
     // Of a channel: its mean and the sum of squares around it.
     let channel = |i: usize| {
         let part = |i: usize| parts.iter().skip(i).step_by(2 * c).map(|x| f64::from(*x));
@@ -208,7 +214,7 @@ fn statistics(
 
 /// Per channel Σ (x − base) and Σ (x − base)² of some rows.
 struct Sums<'a> {
-    x: &'a [f32],
+    x: Input<'a>,
     base: &'a [f32],
     to: &'a mut [f32],
 }
@@ -219,6 +225,7 @@ impl Task for Sums<'_> {
     #[inline(always)]
     fn run<M: Micro>(self) {
         let c = self.base.len();
+        let rows = self.x.len() / c;
         let (sums, squares) = self.to.split_at_mut(c);
         // Some channels at a time, so that their sums stay in registers.
         const RUN: usize = 32;
@@ -228,10 +235,11 @@ impl Task for Sums<'_> {
             let mut q = [0.0_f32; RUN];
             let base = self.base.get(first..).and_then(|b| b.first_chunk::<RUN>());
             let base = *base.unwrap_or(&[0.0; RUN]);
-            for row in self.x.chunks_exact(c) {
-                let Some(row) = row.get(first..).and_then(|r| r.first_chunk::<RUN>()) else {
-                    continue;
-                };
+            for row in 0..rows {
+                let mut room = [0.0; RUN];
+                let row = self.x.part(row * c + first, RUN);
+                let row = row.widened::<M::Vector>(&mut room).first_chunk::<RUN>();
+                let Some(row) = row else { continue };
                 for i in 0..RUN {
                     let d = row[i] - base[i];
                     s[i] += d;
@@ -249,8 +257,8 @@ impl Task for Sums<'_> {
         for (i, (sum, square)) in tail.skip(first) {
             let base = self.base.get(i).copied().unwrap_or_default();
             let (mut s, mut q) = (0.0, 0.0);
-            for x in self.x.iter().skip(i).step_by(c) {
-                let d = x - base;
+            for row in 0..rows {
+                let d = self.x.number(row * c + i) - base;
                 s += d;
                 q = M::fma(d, d, q);
             }
@@ -261,7 +269,7 @@ impl Task for Sums<'_> {
 
 /// (x − mean) · factor + shift per channel, then the activation.
 struct Apply<'a> {
-    x: &'a [f32],
+    x: Input<'a>,
     /// Two numbers in a place where they are rounded.
     out: &'a mut [f32],
     rounded: bool,
@@ -278,12 +286,13 @@ impl<'a> Task for Apply<'a> {
         let (means, rest) = self.channels.split_at(c);
         let (factors, shifts) = rest.split_at(c);
         let each = if self.rounded { 2 } else { 1 };
-        let rows = self.out.chunks_exact_mut(c / each);
-        for (x, out) in self.x.chunks_exact(c).zip(rows) {
+        for (i, out) in self.out.chunks_exact_mut(c / each).enumerate() {
             by_parts!(M, out, self.rounded, c, |first, part| {
                 let from = |x: &'a [f32]| x.get(first..).unwrap_or_default();
                 let channels = from(means).iter().zip(from(factors)).zip(from(shifts));
-                let x = x.get(first..).unwrap_or_default();
+                let mut room = [0.0; PART];
+                let x = self.x.part(i * c + first, part.len());
+                let x = x.widened::<M::Vector>(&mut room);
                 for ((out, x), ((m, f), b)) in part.iter_mut().zip(x).zip(channels) {
                     *out = M::fma(x - m, *f, *b);
                 }
@@ -295,15 +304,15 @@ impl<'a> Task for Apply<'a> {
 
 /// Normalises each row of `x` over its channels into `out`.
 ///
-/// Errors when lengths do not fit.
-pub fn layer_norm<'o>(
+/// Errors when lengths do not fit, and for rounded rows of more than [`WIDEST`] numbers.
+pub fn layer_norm<'a>(
     cpu: Cpu,
-    x: &[f32],
+    x: impl Into<Input<'a>>,
     affine: Affine<'_>,
-    out: impl Into<Output<'o>>,
+    out: impl Into<Output<'a>>,
 ) -> Result<()> {
-    let out = out.into();
-    check("layer_norm", x, affine, affine.shift.len(), out.len())?;
+    let (x, out) = (x.into(), out.into());
+    check("layer_norm", x.len(), affine, affine.shift.len(), out.len())?;
     rows(cpu, x, affine, Kind::Layer, out)
 }
 
@@ -312,25 +321,22 @@ pub fn layer_norm<'o>(
 ///
 /// Errors when lengths do not fit.
 pub fn rms_norm(cpu: Cpu, x: &[f32], affine: Affine<'_>, out: &mut [f32]) -> Result<()> {
-    check("rms_norm", x, affine, affine.scale.len(), out.len())?;
-    rows(cpu, x, affine, Kind::Rms, out.into())
+    check("rms_norm", x.len(), affine, affine.scale.len(), out.len())?;
+    rows(cpu, x.into(), affine, Kind::Rms, out.into())
 }
 
 pub(crate) fn check(
     operation: &'static str,
-    x: &[f32],
+    x: usize,
     affine: Affine<'_>,
     shifts: usize,
     out: usize,
 ) -> Result<()> {
     let c = affine.scale.len();
-    if c > 0 && shifts == c && x.len() == out && x.len().is_multiple_of(c) {
+    if c > 0 && shifts == c && x == out && x.is_multiple_of(c) {
         return Ok(());
     }
-    let what = format!(
-        "{} numbers into {out}, {c} scales, {shifts} shifts",
-        x.len()
-    );
+    let what = format!("{x} numbers into {out}, {c} scales, {shifts} shifts");
     Err(mismatch(operation, what))
 }
 
@@ -340,14 +346,20 @@ enum Kind {
     Rms,
 }
 
-fn rows(cpu: Cpu, x: &[f32], affine: Affine<'_>, kind: Kind, out: Output<'_>) -> Result<()> {
+/// Most numbers of a rounded row that a norm reads.
+pub const WIDEST: usize = 2048;
+
+fn rows(cpu: Cpu, x: Input<'_>, affine: Affine<'_>, kind: Kind, out: Output<'_>) -> Result<()> {
     let c = affine.scale.len();
+    if matches!(x, Input::Rounded(_)) && (c > WIDEST || !c.is_multiple_of(2)) {
+        let what = format!("{c} rounded numbers in a row, must be even and at most {WIDEST}");
+        return Err(mismatch("norm", what));
+    }
     let (out, rounded) = places(cpu, c, out)?;
     let each = if rounded { 2 } else { 1 };
     by_rows(out, c / each, |first, out| {
-        let rows = first * c..first * c + each * out.len();
         let work = ByRow {
-            x: x.get(rows).unwrap_or_default(),
+            x: x.part(first * c, each * out.len()),
             out,
             rounded,
             affine,
@@ -362,7 +374,7 @@ fn rows(cpu: Cpu, x: &[f32], affine: Affine<'_>, kind: Kind, out: Output<'_>) ->
 }
 
 struct ByRow<'a> {
-    x: &'a [f32],
+    x: Input<'a>,
     /// Two numbers in a place where they are rounded.
     out: &'a mut [f32],
     rounded: bool,
@@ -379,8 +391,9 @@ impl<'a> Task for ByRow<'a> {
         let n = c as f32;
         let Affine { scale, shift, eps } = self.affine;
         let each = if self.rounded { 2 } else { 1 };
-        let rows = self.out.chunks_exact_mut(c / each);
-        for (x, out) in self.x.chunks_exact(c).zip(rows) {
+        let mut room = [0.0; WIDEST];
+        for (i, out) in self.out.chunks_exact_mut(c / each).enumerate() {
+            let x = self.x.part(i * c, c).widened::<M::Vector>(&mut room);
             if self.kind == Kind::Rms {
                 let factor = 1.0 / (math::sum(x, |x| x * x) / n + eps).sqrt();
                 for ((out, x), s) in out.iter_mut().zip(x).zip(scale) {
@@ -395,7 +408,8 @@ impl<'a> Task for ByRow<'a> {
             by_parts!(M, out, self.rounded, c, |first, part| {
                 let from = |x: &'a [f32]| x.get(first..).unwrap_or_default();
                 let channels = from(scale).iter().zip(from(shift));
-                for ((out, x), (s, b)) in part.iter_mut().zip(from(x)).zip(channels) {
+                let x = x.get(first..).unwrap_or_default();
+                for ((out, x), (s, b)) in part.iter_mut().zip(x).zip(channels) {
                     *out = M::fma((x - mean) * factor, *s, *b);
                 }
             });

@@ -10,6 +10,7 @@
 use rayon::prelude::*;
 
 use crate::amx;
+use crate::bf16::pair;
 use crate::error::Result;
 use crate::isa::{self, Micro, Precision, Task, Tile};
 use crate::math::{self, Act};
@@ -28,7 +29,7 @@ pub enum Plus<'a> {
     /// A row for each sample, at every position of it.
     PerSample(&'a [f32]),
     /// A number for each of the result's.
-    Residual(&'a [f32]),
+    Residual(Input<'a>),
 }
 
 /// What happens to a product before it is written.
@@ -247,9 +248,10 @@ impl<R: Rows> Task for Working<'_, R> {
             let width = w.panels.width(panel);
             // Whole taps to a block, or a tap in pieces.
             let column_bytes = taps * padded * bytes;
-            let block = match width * column_bytes <= M::CHUNK.panel {
-                true => M::CHUNK.panel,
-                false => M::CHUNK.block,
+            let block = match taps {
+                1 => M::CHUNK.dense,
+                _ if width * column_bytes <= M::CHUNK.panel => M::CHUNK.panel,
+                _ => M::CHUNK.block,
             };
             let block_steps = (block / (width * bytes * p.step)).max(1);
             let block_taps = (block_steps / steps).clamp(1, taps);
@@ -330,8 +332,12 @@ impl<R: Rows> Piece<'_, R> {
                 false => isa::fetch(self.output.at.wrapping_add(at), count),
                 true => isa::fetch(self.output.at.wrapping_add(at / 2), count / 2),
             }
-            if let Plus::Residual(numbers) = self.finish.plus {
-                isa::fetch(numbers.as_ptr().wrapping_add(at), count);
+            match self.finish.plus {
+                Plus::Residual(Input::Plain(x)) => isa::fetch(x.as_ptr().wrapping_add(at), count),
+                Plus::Residual(Input::Rounded(x)) => {
+                    isa::fetch(x.as_ptr().wrapping_add(at / 2), count / 2);
+                }
+                _ => {}
             }
         }
     }
@@ -357,15 +363,19 @@ impl<R: Rows> Piece<'_, R> {
             let out = unsafe { std::slice::from_raw_parts_mut(self.output.at.add(at), places) };
             let plus = match self.finish.plus {
                 Plus::Nothing => None,
-                Plus::PerSample(rows) => Some((rows, row / self.per_sample.max(1))),
-                Plus::Residual(rows) => Some((rows, row)),
+                Plus::PerSample(rows) => {
+                    let at = row / self.per_sample.max(1) * self.output.width + column;
+                    Some(Input::Plain(rows).part(at, kept))
+                }
+                Plus::Residual(x) => Some(x.part(row * self.output.width + column, kept)),
             };
-            let plus = plus.map(|(rows, row)| {
-                let at = row * self.output.width + column;
-                rows.get(at..at + kept).unwrap_or_default()
-            });
-            if !w.gated && self.finish.act == Act::Identity && !self.output.rounded {
-                add_up::<M::Vector>(sums, bias, plus, out);
+            let mut room = [0.0; 64];
+            let plus = plus.map(|plus| plus.widened::<M::Vector>(&mut room));
+            if !w.gated && self.finish.act == Act::Identity {
+                match self.output.rounded {
+                    false => add_up::<M::Vector>(sums, bias, plus, out),
+                    true => add_up_rounded::<M::Vector>(sums, bias, plus, out),
+                }
                 continue;
             }
             if w.gated {
@@ -408,6 +418,31 @@ fn gate<V: Vector>(sums: &mut [f32], bias: &[f32], lanes: usize) {
             let value = sum(at).mul(vector_math::gelu(sum(at + lanes)));
             value.store(sums.as_mut_ptr().add(at));
         }
+    }
+}
+
+/// `sums` + `bias` + `plus`, rounded, into `out`, as far as it goes.
+#[inline(always)]
+fn add_up_rounded<V: Vector>(sums: &[f32], bias: &[f32], plus: Option<&[f32]>, out: &mut [f32]) {
+    let shortest = |n: usize, x: &[f32]| n.min(x.len());
+    let parts = [Some(sums), Some(bias), plus];
+    let count = parts.into_iter().flatten().fold(2 * out.len(), shortest);
+    let whole = count / V::LANES * V::LANES;
+    for at in (0..whole).step_by(V::LANES) {
+        // SAFETY: all have `count` numbers at least, and `out` places for as many.
+        unsafe {
+            let sum = V::load(sums.as_ptr().add(at)).add(V::load(bias.as_ptr().add(at)));
+            let sum = match plus {
+                Some(plus) => sum.add(V::load(plus.as_ptr().add(at))),
+                None => sum,
+            };
+            sum.store_bf16(out.as_mut_ptr().cast::<u16>().add(at));
+        }
+    }
+    let number = |x: &[f32], i: usize| x.get(i).copied().unwrap_or_default();
+    let sum = |i: usize| number(sums, i) + number(bias, i) + plus.map_or(0.0, |x| number(x, i));
+    for (i, out) in out.iter_mut().enumerate().skip(whole / 2) {
+        *out = pair(sum(2 * i), sum(2 * i + 1));
     }
 }
 

@@ -1,8 +1,9 @@
 //! Values as operations hand them to each other: in f32, or rounded for the products that come next.
 //!
 //! For: norms, gates and attention, whose results mostly go into products; where those round their operands,
-//! the value is rounded once, when it is made, and takes half the memory. Not for: what a rounding would add
-//! up in (the sums of residuals stay f32).
+//! the value is rounded once, when it is made. And for large values of any kind, where products are so fast
+//! that writing and reading f32 would take as long. Not for: sums while they are added up, which are f32
+//! everywhere.
 //!
 //! A rounded value has two bf16 numbers in a place of an `f32` slice, row after row, and only rows that are
 //! whole steps of the path's products are ever rounded ([`Cpu::rounds`]), so that they lie as a product takes
@@ -12,6 +13,7 @@ use crate::error::{Result, mismatch};
 use crate::isa::{Cpu, Precision};
 use crate::memory::{Buffer, Pooled};
 use crate::slices::by_rows;
+use crate::vector::{Vector, Wide};
 
 /// What an operation reads.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +45,67 @@ impl Input<'_> {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl<'a> Input<'a> {
+    /// `len` numbers from `from` on; of rounded ones both are even.
+    #[inline(always)]
+    pub(crate) fn part(self, from: usize, len: usize) -> Input<'a> {
+        match self {
+            Input::Plain(x) => Input::Plain(x.get(from..from + len).unwrap_or_default()),
+            Input::Rounded(x) => {
+                Input::Rounded(x.get(from / 2..(from + len) / 2).unwrap_or_default())
+            }
+        }
+    }
+
+    /// Number `i`; 0 where there is none.
+    #[inline(always)]
+    pub(crate) fn number(self, i: usize) -> f32 {
+        match self {
+            Input::Plain(x) => x.get(i).copied().unwrap_or_default(),
+            Input::Rounded(x) => {
+                let pair = x.get(i / 2).copied().unwrap_or_default().to_bits();
+                f32::from_bits(if i % 2 == 0 {
+                    pair << 16
+                } else {
+                    pair & 0xFFFF_0000
+                })
+            }
+        }
+    }
+
+    /// The same numbers in f32: those that are, or what `room` is filled with.
+    #[inline(always)]
+    pub(crate) fn widened<'r, V: Vector>(self, room: &'r mut [f32]) -> &'r [f32]
+    where
+        'a: 'r,
+    {
+        match self {
+            Input::Plain(x) => x,
+            Input::Rounded(x) => {
+                let room = room.get_mut(..2 * x.len()).unwrap_or_default();
+                widen_row::<V>(x, room);
+                room
+            }
+        }
+    }
+}
+
+/// The numbers of a rounded row; `out` is twice as long.
+#[inline(always)]
+pub(crate) fn widen_row<V: Vector>(x: &[f32], out: &mut [f32]) {
+    let count = (2 * x.len()).min(out.len());
+    let whole = count / V::LANES * V::LANES;
+    let at = x.as_ptr().cast::<u16>();
+    for i in (0..whole).step_by(V::LANES) {
+        // SAFETY: both have a vector's numbers from there on.
+        unsafe { V::load_bf16(at.add(i)).store(out.as_mut_ptr().add(i)) };
+    }
+    for (i, out) in out.iter_mut().enumerate().take(count).skip(whole) {
+        // SAFETY: `x` has `count` numbers.
+        *out = f32::from_bits(u32::from(unsafe { at.add(i).read() }) << 16);
     }
 }
 
@@ -123,20 +186,28 @@ impl Cpu {
     }
 }
 
+/// Work of [`widen_row`].
+pub(crate) struct Widen<'a>(pub &'a [f32], pub &'a mut [f32]);
+
+impl Wide for Widen<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        widen_row::<V>(self.0, self.1);
+    }
+}
+
 /// The numbers of a rounded value.
 ///
 /// Errors when `out` is not twice as long.
-pub fn widen(x: &[f32], out: &mut [f32]) -> Result<()> {
+pub fn widen(cpu: Cpu, x: &[f32], out: &mut [f32]) -> Result<()> {
     if out.len() != 2 * x.len() {
         let what = format!("{} places into {} numbers", x.len(), out.len());
         return Err(mismatch("widen", what));
     }
     by_rows(out, 2, |first, out| {
-        let pairs = x.get(first..).unwrap_or_default();
-        for ([a, b], pair) in out.as_chunks_mut::<2>().0.iter_mut().zip(pairs) {
-            *a = f32::from_bits(pair.to_bits() << 16);
-            *b = f32::from_bits(pair.to_bits() & 0xFFFF_0000);
-        }
+        cpu.wide(Widen(x.get(first..).unwrap_or_default(), out));
     });
     Ok(())
 }
@@ -148,15 +219,18 @@ mod tests {
 
     #[test]
     fn a_rounded_value_is_widened_in_order_whatever_its_length() {
-        for len in [0, 1, 7, 40_000] {
+        let cpus = crate::CpuPath::ALL
+            .into_iter()
+            .filter_map(|p| Cpu::new(p).ok());
+        for (cpu, len) in cpus.flat_map(|cpu| [0, 1, 7, 19, 40_000].map(|len| (cpu, len))) {
             let number = |i: usize| (i % 200) as f32 - 100.0;
             let x: Vec<f32> = (0..len)
                 .map(|i| pair(number(2 * i), number(2 * i + 1)))
                 .collect();
             let mut out = vec![f32::NAN; 2 * len];
-            assert_eq!(widen(&x, &mut out), Ok(()));
+            assert_eq!(widen(cpu, &x, &mut out), Ok(()));
             assert!(out.iter().enumerate().all(|(i, x)| *x == number(i)));
         }
-        assert!(widen(&[0.0], &mut [0.0]).is_err());
+        assert!(widen(Cpu::emulated_amx(), &[0.0], &mut [0.0]).is_err());
     }
 }

@@ -46,6 +46,12 @@ pub(crate) trait Vector: Copy {
     /// `at` may be written for as many places as a vector has numbers, two bf16 numbers in each.
     unsafe fn store_pairs(self, next: Self, at: *mut f32);
 
+    /// As many bf16 numbers.
+    ///
+    /// # Safety
+    /// `at` may be read for [`Vector::LANES`] bf16 numbers.
+    unsafe fn load_bf16(at: *const u16) -> Self;
+
     fn splat(x: f32) -> Self;
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
@@ -153,6 +159,13 @@ impl Vector for Four {
         let pairs: [f32; 4] = std::array::from_fn(|i| pair(self.0[i], next.0[i]));
         // SAFETY: the caller's promise.
         unsafe { at.cast::<[f32; 4]>().write_unaligned(pairs) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(at: *const u16) -> Self {
+        // SAFETY: the caller's promise.
+        let numbers = unsafe { at.cast::<[u16; 4]>().read_unaligned() };
+        Four(numbers.map(|x| f32::from_bits(u32::from(x) << 16)))
     }
 
     #[inline(always)]
@@ -272,7 +285,7 @@ pub(crate) mod x86 {
     }
 
     macro_rules! vector {
-        ($name:ident, $inner:ty, $lanes:literal, $load:ident, $store:ident, $set:ident, $fma:ident,
+        ($name:ident, $inner:ty, $lanes:literal, ($load:ident, $widen:ident), $store:ident, $set:ident, $fma:ident,
          ($round:expr, $pair:expr), ($exp2:expr, $exceeds:expr),
          [$($of_two:ident $instruction:ident),*]) => {
             #[derive(Clone, Copy)]
@@ -285,6 +298,12 @@ pub(crate) mod x86 {
                 unsafe fn load(at: *const f32) -> Self {
                     // SAFETY: the caller's promise; the CPU has these vectors ([`Vector`]).
                     $name(unsafe { $load(at) })
+                }
+
+                #[inline(always)]
+                unsafe fn load_bf16(at: *const u16) -> Self {
+                    // SAFETY: as above.
+                    $name(unsafe { $widen(at) })
                 }
 
                 #[inline(always)]
@@ -346,7 +365,7 @@ pub(crate) mod x86 {
                 $name,
                 __m512,
                 16,
-                _mm512_loadu_ps,
+                (_mm512_loadu_ps, widen_512),
                 _mm512_storeu_ps,
                 _mm512_set1_ps,
                 _mm512_fmadd_ps,
@@ -413,6 +432,20 @@ pub(crate) mod x86 {
     }
 
     #[target_feature(enable = "avx512f")]
+    unsafe fn widen_512(at: *const u16) -> __m512 {
+        // SAFETY: the caller lets 16 bf16 numbers be read.
+        let numbers = unsafe { _mm256_loadu_si256(at.cast()) };
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(numbers)))
+    }
+
+    #[target_feature(enable = "avx2")]
+    unsafe fn widen_256(at: *const u16) -> __m256 {
+        // SAFETY: the caller lets 8 bf16 numbers be read.
+        let numbers = unsafe { _mm_loadu_si128(at.cast()) };
+        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(numbers)))
+    }
+
+    #[target_feature(enable = "avx512f")]
     fn exceeds_512(x: __m512, bound: f32) -> bool {
         _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, _mm512_set1_ps(bound)) != 0
     }
@@ -441,7 +474,7 @@ pub(crate) mod x86 {
         Avx2,
         __m256,
         8,
-        _mm256_loadu_ps,
+        (_mm256_loadu_ps, widen_256),
         _mm256_storeu_ps,
         _mm256_set1_ps,
         _mm256_fmadd_ps,

@@ -383,7 +383,7 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
     assert!(linear(&[0.0; 8], 3, &w, plain, &mut out).is_err());
     assert!(linear(&[0.0; 12], 1, &w, plain, &mut out).is_err());
     let short = Finish {
-        plus: Plus::Residual(&[0.0; 5]),
+        plus: Plus::Residual((&[0.0; 5]).into()),
         ..plain
     };
     assert!(linear(&[0.0; 8], 1, &w, short, &mut out).is_err());

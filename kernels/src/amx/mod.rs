@@ -93,6 +93,7 @@ impl<I: Instructions> Micro for Tiles<I> {
         rows: 512,
         panel: 384 << 10,
         block: 96 << 10,
+        dense: 20 << 10,
     };
     const ATTENTION: Block = Block {
         keys: 256,

@@ -13,13 +13,13 @@ mod rounded;
 use rayon::prelude::*;
 
 use self::rounded::Rounded;
-use crate::attention_pack::{Columns, head, pack_across, pack_along};
+use crate::attention_pack::{Columns, head_of, pack_across, pack_along};
 use crate::error::{Result, mismatch};
 use crate::isa::{self, Block, Cpu, Micro, Precision, Task, Tile};
 use crate::math::{self, max};
 use crate::memory::with_scratch;
 use crate::softmax::{self, Power};
-use crate::values::Output;
+use crate::values::{Input, Output};
 
 /// Which keys a query may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,30 +48,27 @@ pub struct Heads {
 /// Most rows in a tile.
 const MOST_ROWS: usize = 32;
 
-/// What the operands of attention over `keys` keys are rounded to.
-fn precision(cpu: Cpu, keys: usize) -> Precision {
-    let precision = cpu.precision();
-    match keys < cpu.geometry(precision).attention.few {
-        true => Precision::F32,
-        false => precision,
-    }
+/// Whether attention over `keys` keys rounds its operands to bf16, and takes them rounded.
+pub fn attention_rounds(cpu: Cpu, keys: usize) -> bool {
+    let few = cpu.geometry(cpu.precision()).attention.few;
+    cpu.precision() == Precision::Bf16 && keys >= few
 }
 
 /// Attention of `q` (`samples × queries × heads · size`) over `k` and `v` (`samples × keys × heads ·
 /// size`) into `out`, which has `q`'s shape.
 ///
-/// Errors when lengths do not fit, and where a rounded result or one of an odd head size is asked for that
-/// products do not take ([`Cpu::rounds`]).
-pub fn attention<'o>(
+/// Errors when lengths do not fit, for rounded operands where it rounds none ([`attention_rounds`]), and for
+/// anything rounded in heads of an odd size or in rows that products do not take ([`Cpu::rounds`]).
+pub fn attention<'a>(
     cpu: Cpu,
-    q: &[f32],
-    k: &[f32],
-    v: &[f32],
+    q: impl Into<Input<'a>>,
+    k: impl Into<Input<'a>>,
+    v: impl Into<Input<'a>>,
     heads: Heads,
     mask: Mask,
-    out: impl Into<Output<'o>>,
+    out: impl Into<Output<'a>>,
 ) -> Result<()> {
-    let out = out.into();
+    let (q, k, v, out) = (q.into(), k.into(), v.into(), out.into());
     let Heads {
         samples,
         queries,
@@ -91,13 +88,18 @@ pub fn attention<'o>(
         Output::Plain(out) => (out, false),
         Output::Rounded(out) => (out, true),
     };
-    let fits = fits && (!rounded || size.is_multiple_of(2) && cpu.rounds(count * size));
+    let even = size.is_multiple_of(2) && cpu.rounds(count * size);
+    let reads = [q, k, v].iter().any(|x| matches!(x, Input::Rounded(_)));
+    let fits = fits && (even || !rounded && !reads) && (!reads || attention_rounds(cpu, keys));
     if !fits || q.is_empty() || k.is_empty() {
         let lengths = (q.len(), k.len(), v.len(), out.len(), rounded);
         let what = format!("{lengths:?} numbers for {heads:?}");
         return Err(mismatch("attention", what));
     }
-    let precision = precision(cpu, keys);
+    let precision = match attention_rounds(cpu, keys) {
+        true => Precision::Bf16,
+        false => Precision::F32,
+    };
     let geometry = cpu.geometry(precision);
     let layout = Layout {
         tile_rows: geometry.rows,
@@ -184,8 +186,8 @@ unsafe impl Sync for Place {}
 
 /// Packs the keys (transposed) and the values of one head of one sample.
 struct Pack<'a> {
-    k: &'a [f32],
-    v: &'a [f32],
+    k: Input<'a>,
+    v: Input<'a>,
     heads: Heads,
     task: usize,
     keys_to: &'a mut [f32],
@@ -207,7 +209,7 @@ impl Task for Pack<'_> {
 
 /// Some queries of one head.
 struct Piece<'a> {
-    q: &'a [f32],
+    q: Input<'a>,
     keys_at: &'a [f32],
     values_at: &'a [f32],
     heads: Heads,
@@ -264,9 +266,9 @@ impl Piece<'_> {
 
     /// The numbers of query `i` of the task.
     #[inline(always)]
-    fn query(&self, i: usize) -> &[f32] {
+    fn query(&self, i: usize) -> Input<'_> {
         let row = self.first + i;
-        head(self.q, self.heads, self.heads.queries, self.task, row)
+        head_of(self.q, self.heads, self.heads.queries, self.task, row)
     }
 }
 
@@ -305,7 +307,9 @@ impl Task for Exact<'_> {
                     continue;
                 }
                 let block = most - key;
-                let queries = |i: usize| p.query(i).as_ptr().cast();
+                let queries = |i: usize| match p.query(i) {
+                    Input::Plain(x) | Input::Rounded(x) => x.as_ptr().cast(),
+                };
                 p.scores::<M>(&mut unit, (from, rows), (key, block), queries, lie, scores);
                 for r in 0..rows {
                     let i = from + r;

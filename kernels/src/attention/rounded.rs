@@ -10,6 +10,7 @@
 //! a tile waits long for what was stored just before.
 
 use super::{Lie, Piece};
+use crate::attention_pack;
 use crate::error::Result;
 use crate::isa::{self, Cpu, Micro, Task};
 use crate::math::{LANES, max};
@@ -90,7 +91,7 @@ impl Task for Rounded<'_> {
         let p = &piece;
         let depth = p.layout.keys.depth;
         for (i, to) in queries.chunks_exact_mut(depth).enumerate().take(p.count) {
-            M::round(p.query(i), to);
+            attention_pack::round::<M>(p.query(i), to);
         }
         let queries: &[f32] = queries;
         let query = |i: usize| queries.get(i * depth..).unwrap_or_default().as_ptr().cast();

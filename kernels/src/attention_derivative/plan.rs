@@ -213,13 +213,13 @@ impl Plan {
     /// Keys or values of head `task` as columns.
     #[inline(always)]
     pub fn pack_across<M: Micro>(&self, x: &[f32], task: usize, to: &mut [f32]) {
-        pack_across::<M>(x, self.heads, self.heads.keys, task, self.across, to);
+        pack_across::<M>(x.into(), self.heads, self.heads.keys, task, self.across, to);
     }
 
     /// Keys or values of head `task` as rows.
     #[inline(always)]
     pub fn pack_along<M: Micro>(&self, x: &[f32], task: usize, to: &mut [f32]) {
-        pack_along::<M>(x, self.heads, self.heads.keys, task, self.along, to);
+        pack_along::<M>(x.into(), self.heads, self.heads.keys, task, self.along, to);
     }
 
     /// The block's rows of head `task` of something of the queries' shape; rounded in `room` where they

@@ -7,6 +7,7 @@ use super::{Grid, Tiling};
 use crate::isa::Precision;
 use crate::pack::Weights;
 use crate::product::Plus;
+use crate::values;
 use crate::vector::{MOST_LANES, Vector, Wide, load_part};
 
 /// Calls `$self.$f::<V, rows' side, columns' side>()`.
@@ -293,7 +294,9 @@ impl Results<'_> {
         let plus = match self.plus {
             Plus::Nothing => None,
             Plus::PerSample(rows) => Some(rows.as_ptr().wrapping_add(sample * width + column)),
-            Plus::Residual(rows) => Some(rows.as_ptr().wrapping_add(at)),
+            // Rounded ones are refused before ([`crate::Conv::run`]).
+            Plus::Residual(values::Input::Plain(rows)) => Some(rows.as_ptr().wrapping_add(at)),
+            Plus::Residual(values::Input::Rounded(_)) => None,
         };
         // SAFETY: the caller's promise; the lengths of what is added were checked.
         unsafe {

@@ -59,6 +59,6 @@ pub fn as_plus(kind: u8, data: &[f32]) -> Plus<'_> {
     match kind {
         0 => Plus::Nothing,
         1 => Plus::PerSample(data),
-        _ => Plus::Residual(data),
+        _ => Plus::Residual(data.into()),
     }
 }

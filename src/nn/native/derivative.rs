@@ -87,7 +87,7 @@ impl Derivatives for Native {
         let transposed = self.transpose(&w.1, w.0.bytes(), |room| w.0.transposed(room))?;
         let numbers = self.plain(g)?;
         self.make(from, |out| {
-            transposed.run(numbers, size(g.0.shape), size(from), out)
+            transposed.run(&numbers, size(g.0.shape), size(from), out)
         })
     }
 
@@ -128,13 +128,13 @@ impl Derivatives for Native {
                 let c = w.weights.outputs();
                 let (z, dz) = (self.plain(&z)?, self.plain(&dz)?);
                 self.make(Shape { c, ..x.0.shape }, |out| {
-                    kernels::gate_tangent(&w.weights, z, dz, out)
+                    kernels::gate_tangent(&w.weights, &z, &dz, out)
                 })
             }
             Way::Back => {
                 let (numbers, t) = (self.plain(&z)?, self.plain(t)?);
                 let gz = self.make(z.0.shape, |out| {
-                    kernels::gate_cotangent(&w.weights, numbers, t, out)
+                    kernels::gate_cotangent(&w.weights, &numbers, &t, out)
                 })?;
                 let back = self.transposed(w)?;
                 self.product(&gz, &back, &Plus::Nothing)
@@ -159,7 +159,7 @@ impl Derivatives for Native {
         };
         let (shape, x, t) = (x.0.shape, self.plain(x)?, self.plain(t)?);
         self.make(shape, |out| {
-            kernels::group_norm_derivative(self.cpu, x, t, norm, direction(way), out)
+            kernels::group_norm_derivative(self.cpu, &x, &t, norm, direction(way), out)
         })
     }
 
@@ -173,7 +173,7 @@ impl Derivatives for Native {
         same(x, t)?;
         let (shape, x, t) = (x.0.shape, self.plain(x)?, self.plain(t)?);
         self.make(shape, |out| {
-            kernels::layer_norm_derivative(self.cpu, x, t, w.affine(), direction(way), out)
+            kernels::layer_norm_derivative(self.cpu, &x, &t, w.affine(), direction(way), out)
         })
     }
 
@@ -185,13 +185,15 @@ impl Derivatives for Native {
         mask: Mask,
     ) -> Result<Tensor> {
         let counts = Self::heads(q, k, v, heads)?;
+        let (pq, pk, pv) = (self.plain(q)?, self.plain(k)?, self.plain(v)?);
         let at = Qkv {
-            q: self.plain(q)?,
-            k: self.plain(k)?,
-            v: self.plain(v)?,
+            q: &pq,
+            k: &pk,
+            v: &pv,
         };
         let [dq, dk, dv] = along.map(|t| t.map(|t| self.plain(t)).transpose());
-        let along = [dq?, dk?, dv?];
+        let (dq, dk, dv) = (dq?, dk?, dv?);
+        let along = [dq.as_deref(), dk.as_deref(), dv.as_deref()];
         self.make(q.0.shape, |out| {
             kernels::attention_tangent(self.cpu, at, along, counts, masking(mask), out)
         })
@@ -205,17 +207,18 @@ impl Derivatives for Native {
         mask: Mask,
     ) -> Result<[Tensor; 3]> {
         let counts = Self::heads(q, k, v, heads)?;
+        let (pq, pk, pv) = (self.plain(q)?, self.plain(k)?, self.plain(v)?);
         let at = Qkv {
-            q: self.plain(q)?,
-            k: self.plain(k)?,
-            v: self.plain(v)?,
+            q: &pq,
+            k: &pk,
+            v: &pv,
         };
         let mut gq = self.arena.take(q.0.shape.len())?;
         let mut gk = self.arena.take(k.0.shape.len())?;
         let mut gv = self.arena.take(v.0.shape.len())?;
         let out = [&mut *gq, &mut *gk, &mut *gv];
         let g = self.plain(g)?;
-        kernels::attention_cotangent(self.cpu, at, g, counts, masking(mask), out)?;
+        kernels::attention_cotangent(self.cpu, at, &g, counts, masking(mask), out)?;
         Ok([
             Tensor::plain(gq, q.0.shape),
             Tensor::plain(gk, k.0.shape),
@@ -227,7 +230,7 @@ impl Derivatives for Native {
         same(x, t)?;
         let (shape, x, t) = (x.0.shape, self.plain(x)?, self.plain(t)?);
         self.make(shape, |out| {
-            kernels::activate_derivative(self.cpu, activation(act), x, t, out)
+            kernels::activate_derivative(self.cpu, activation(act), &x, &t, out)
         })
     }
 }

@@ -11,6 +11,7 @@
 mod derivative;
 mod packing;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use once_cell::sync::OnceCell;
@@ -27,6 +28,9 @@ use crate::error::{Code, Error, Result};
 /// Bytes that are kept for the next values. Stops: an edit of a large model that leaves its largest maps
 /// behind.
 const KEEP: usize = 128 << 20;
+/// Numbers of a sample from which a value is rounded where products outrun memory: what leaves the second
+/// caches in f32.
+const LARGE: usize = 1 << 18;
 /// Bytes that are kept for the next transpose: the largest of Stable Diffusion 1.5's takes
 /// 150 MiB in bf16. Twice that, in f32, is given back.
 const KEEP_FOR_TRANSPOSES: usize = 192 << 20;
@@ -54,8 +58,25 @@ struct Value {
 #[derive(Debug)]
 enum Numbers {
     Plain(Pooled),
-    /// Two bf16 numbers in a place; and widened, once something else than a product has asked.
-    Rounded(Pooled, OnceCell<Pooled>),
+    /// Two bf16 numbers in a place.
+    Rounded(Pooled),
+}
+
+/// The numbers of a value in f32: as they lie, or widened for a while.
+enum Plain<'a> {
+    Lent(&'a [f32]),
+    Made(Pooled),
+}
+
+impl Deref for Plain<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match self {
+            Plain::Lent(numbers) => numbers,
+            Plain::Made(numbers) => numbers,
+        }
+    }
 }
 
 impl Tensor {
@@ -64,12 +85,16 @@ impl Tensor {
         Tensor(Arc::new(Value { numbers, shape }))
     }
 
-    /// For a product.
+    /// For what takes either.
     fn input(&self) -> Input<'_> {
         match &self.0.numbers {
             Numbers::Plain(data) => Input::Plain(data),
-            Numbers::Rounded(data, _) => Input::Rounded(data),
+            Numbers::Rounded(data) => Input::Rounded(data),
         }
+    }
+
+    fn is_rounded(&self) -> bool {
+        matches!(self.0.numbers, Numbers::Rounded(_))
     }
 }
 
@@ -188,49 +213,103 @@ impl Native {
         Ok(Tensor::plain(data, shape))
     }
 
+    /// As [`Native::make`], of a rounded value.
+    fn make_rounded(
+        &self,
+        shape: Shape,
+        fill: impl FnOnce(&mut [f32]) -> kernels::Result<()>,
+    ) -> Result<Tensor> {
+        let mut data = self.arena.take(shape.len() / 2)?;
+        fill(&mut data)?;
+        let numbers = Numbers::Rounded(data);
+        Ok(Tensor(Arc::new(Value { numbers, shape })))
+    }
+
     /// As [`Native::make`], of a value that mostly goes into products: rounded where those round.
     fn make_operand(
         &self,
         shape: Shape,
         fill: impl FnOnce(Output<'_>) -> kernels::Result<()>,
     ) -> Result<Tensor> {
-        if !self.cpu.rounds(shape.c) {
-            return self.make(shape, |out| fill(Output::Plain(out)));
+        match self.cpu.rounds(shape.c) {
+            true => self.make_rounded(shape, |out| fill(Output::Rounded(out))),
+            false => self.make(shape, |out| fill(Output::Plain(out))),
         }
-        let mut data = self.arena.take(shape.len() / 2)?;
-        fill(Output::Rounded(&mut data))?;
-        let numbers = Numbers::Rounded(data, OnceCell::new());
-        Ok(Tensor(Arc::new(Value { numbers, shape })))
+    }
+
+    /// As [`Native::make`], of any other value: rounded where it is large and products outrun memory.
+    fn make_value(
+        &self,
+        shape: Shape,
+        fill: impl FnOnce(Output<'_>) -> kernels::Result<()>,
+    ) -> Result<Tensor> {
+        let large = shape.rows_per_sample() * shape.c >= LARGE;
+        match large && self.cpu.path() == CpuPath::Amx {
+            true => self.make_operand(shape, fill),
+            false => self.make(shape, |out| fill(Output::Plain(out))),
+        }
     }
 
     /// The numbers of `x`.
-    fn plain<'a>(&self, x: &'a Tensor) -> Result<&'a [f32]> {
+    fn plain<'a>(&self, x: &'a Tensor) -> Result<Plain<'a>> {
         match &x.0.numbers {
-            Numbers::Plain(data) => Ok(data),
-            Numbers::Rounded(data, plain) => Ok(plain.get_or_try_init(|| {
+            Numbers::Plain(data) => Ok(Plain::Lent(data)),
+            Numbers::Rounded(data) => {
                 let mut wide = self.arena.take(x.0.shape.len())?;
-                kernels::widen(data, &mut wide)?;
-                Ok::<_, Error>(wide)
-            })?),
+                kernels::widen(self.cpu, data, &mut wide)?;
+                Ok(Plain::Made(wide))
+            }
         }
     }
 
-    /// What to add to a result of shape `out`, checked.
-    fn finish<'a>(&self, plus: &Plus<'a, Tensor>, out: Shape) -> Result<Finish<'a>> {
-        let (plus, shape) = match plus {
-            Plus::Nothing => return Ok(Finish::default()),
-            Plus::PerSample(x) => (
-                kernels::Plus::PerSample(self.plain(x)?),
-                (x.0.shape, Shape::map(out.n, 1, 1, out.c)),
-            ),
-            Plus::Residual(x) => (kernels::Plus::Residual(self.plain(x)?), (x.0.shape, out)),
+    /// A value that only moves what `parts` have: rounded where all of them are. `f` is told how many numbers
+    /// are in a place.
+    fn moved(
+        &self,
+        parts: &[&Tensor],
+        shape: Shape,
+        f: impl FnOnce(&[&[f32]], usize, &mut [f32]) -> kernels::Result<()>,
+    ) -> Result<Tensor> {
+        if parts.iter().all(|x| x.is_rounded()) {
+            let places = parts.iter().map(|x| match x.input() {
+                Input::Plain(x) | Input::Rounded(x) => x,
+            });
+            let places: Vec<_> = places.collect();
+            return self.make_rounded(shape, |out| f(&places, 2, out));
+        }
+        let plain = parts.iter().map(|x| self.plain(x));
+        let plain = plain.collect::<Result<Vec<_>>>()?;
+        let numbers: Vec<&[f32]> = plain.iter().map(|x| &**x).collect();
+        self.make(shape, |out| f(&numbers, 1, out))
+    }
+
+    /// Calls `f` with what to add to a result of shape `out`, checked; a residual is in f32 unless `rounded`
+    /// ones are taken.
+    fn with_finish<R>(
+        &self,
+        plus: &Plus<'_, Tensor>,
+        out: Shape,
+        rounded: bool,
+        f: impl FnOnce(Finish<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let (x, shape) = match plus {
+            Plus::Nothing => return f(Finish::default()),
+            Plus::PerSample(x) => (x, Shape::map(out.n, 1, 1, out.c)),
+            Plus::Residual(x) => (x, out),
         };
-        match shape.0 == shape.1 {
-            true => Ok(Finish {
+        if x.0.shape != shape {
+            return Err(mismatch("plus", format!("{:?} onto {out:?}", x.0.shape)));
+        }
+        let with = |plus| {
+            f(Finish {
                 plus,
                 ..Finish::default()
-            }),
-            false => Err(mismatch("plus", format!("{:?} onto {out:?}", shape.0))),
+            })
+        };
+        match plus {
+            Plus::Residual(x) if rounded => with(kernels::Plus::Residual(x.input())),
+            Plus::Residual(x) => with(kernels::Plus::Residual(Input::Plain(&self.plain(x)?))),
+            _ => with(kernels::Plus::PerSample(&self.plain(x)?)),
         }
     }
 
@@ -240,12 +319,17 @@ impl Native {
             return Err(mismatch("conv", format!("{from:?} does not fit")));
         };
         let out = Shape::map(to.n, to.h, to.w, to.c);
-        let finish = self.finish(plus, out)?;
-        let x = match w.takes_rounded() {
-            true => x.input(),
-            false => Input::Plain(self.plain(x)?),
+        let plain = match x.is_rounded() && w.takes_rounded() {
+            true => None,
+            false => Some(self.plain(x)?),
         };
-        self.make(out, |out| w.run(x, from, finish, out))
+        let x = plain.as_ref().map_or(x.input(), |x| Input::Plain(x));
+        self.with_finish(plus, out, w.gives_rounded(), |finish| {
+            match w.gives_rounded() {
+                true => self.make_value(out, |out| w.run(x, from, finish, out)),
+                false => self.make(out, |out| w.run(x, from, finish, out)),
+            }
+        })
     }
 
     /// How a convolution is computed: by tiles only where its maps are known.
@@ -276,16 +360,22 @@ impl Native {
             c: w.outputs(),
             ..s
         };
-        let finish = Finish {
-            act: activation(act),
-            ..self.finish(plus, out)?
+        let plain = match x.is_rounded() && !self.cpu.rounds(s.c) {
+            true => Some(self.plain(x)?),
+            false => None,
         };
-        let run = |out: Output<'_>| kernels::linear(x.input(), s.n, w, finish, out);
-        // Sums of residuals, and queries, keys and values, which may be mixed, are not rounded.
-        match w.is_gated() || act != Act::Identity {
-            true => self.make_operand(out, run),
-            false => self.make(out, |out| run(Output::Plain(out))),
-        }
+        let x = plain.as_ref().map_or(x.input(), |x| Input::Plain(x));
+        self.with_finish(plus, out, true, |finish| {
+            let finish = Finish {
+                act: activation(act),
+                ..finish
+            };
+            let run = |out: Output<'_>| kernels::linear(x, s.n, w, finish, out);
+            match w.is_gated() || act != Act::Identity {
+                true => self.make_operand(out, run),
+                false => self.make_value(out, run),
+            }
+        })
     }
 
     fn heads(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Heads> {
@@ -432,9 +522,10 @@ impl Ops for Native {
             let what = format!("{s:?} over {} channels", w.scale.len());
             return Err(mismatch("group_norm", what));
         }
-        let (act, x) = (activation(act), self.plain(x)?);
-        let run =
-            |out: Output<'_>| kernels::group_norm(self.cpu, x, s.n, groups, w.affine(), act, out);
+        let act = activation(act);
+        let run = |out: Output<'_>| {
+            kernels::group_norm(self.cpu, x.input(), s.n, groups, w.affine(), act, out)
+        };
         // Convolutions by tiles transform numbers before they round them.
         match self.cpu.path() {
             CpuPath::Amx => self.make_operand(s, run),
@@ -448,7 +539,11 @@ impl Ops for Native {
             let what = format!("{s:?} over {} channels", w.scale.len());
             return Err(mismatch("layer_norm", what));
         }
-        let x = self.plain(x)?;
+        let plain = match s.c > kernels::WIDEST {
+            true => Some(self.plain(x)?),
+            false => None,
+        };
+        let x = plain.as_ref().map_or(x.input(), |x| Input::Plain(x));
         self.make_operand(s, |out| kernels::layer_norm(self.cpu, x, w.affine(), out))
     }
 
@@ -462,10 +557,21 @@ impl Ops for Native {
     ) -> Result<Tensor> {
         let counts = Self::heads(q, k, v, heads)?;
         let shape = q.0.shape;
-        let (q, k, v) = (self.plain(q)?, self.plain(k)?, self.plain(v)?);
+        let even = counts.size.is_multiple_of(2);
+        // Rounded operands are taken as they are where they would be rounded, else widened.
+        let takes = even && kernels::attention_rounds(self.cpu, counts.keys);
+        let plain = [q, k, v].map(|x| match x.is_rounded() && !takes {
+            true => self.plain(x).map(Some),
+            false => Ok(None),
+        });
+        let [pq, pk, pv] = plain;
+        let (pq, pk, pv) = (pq?, pk?, pv?);
+        let q = pq.as_ref().map_or(q.input(), |x| Input::Plain(x));
+        let k = pk.as_ref().map_or(k.input(), |x| Input::Plain(x));
+        let v = pv.as_ref().map_or(v.input(), |x| Input::Plain(x));
         let run =
             |out: Output<'_>| kernels::attention(self.cpu, q, k, v, counts, masking(mask), out);
-        match counts.size.is_multiple_of(2) {
+        match even {
             true => self.make_operand(shape, run),
             false => self.make(shape, |out| run(Output::Plain(out))),
         }
@@ -474,16 +580,20 @@ impl Ops for Native {
     fn act(&self, x: &Tensor, act: Act) -> Result<Tensor> {
         let numbers = self.plain(x)?;
         self.make(x.0.shape, |out| {
-            out.copy_from_slice(numbers);
+            out.copy_from_slice(&numbers);
             kernels::activate(self.cpu, activation(act), out);
             Ok(())
         })
     }
 
     fn upsample(&self, x: &Tensor, h: usize, w: usize) -> Result<Tensor> {
-        let (s, x) = (x.0.shape, self.plain(x)?);
-        self.make(Shape { h, w, ..s }, |out| {
-            kernels::upsample(x, size(s), h, w, out)
+        let s = x.0.shape;
+        self.moved(&[x], Shape { h, w, ..s }, |x, each, out| {
+            let from = kernels::Size {
+                c: s.c / each,
+                ..size(s)
+            };
+            kernels::upsample(x.first().copied().unwrap_or_default(), from, h, w, out)
         })
     }
 
@@ -493,7 +603,7 @@ impl Ops for Native {
         let (h, w) = (h.unwrap_or_default(), w.unwrap_or_default());
         let x = self.plain(x)?;
         self.make(Shape { h, w, ..s }, |out| {
-            kernels::max_pool(x, size(s), by, out)
+            kernels::max_pool(&x, size(s), by, out)
         })
     }
 
@@ -503,9 +613,9 @@ impl Ops for Native {
             return Err(mismatch("concat", format!("{sa:?} and {sb:?}")));
         }
         let c = sa.c + sb.c;
-        let (a, b) = (self.plain(a)?, self.plain(b)?);
-        self.make(Shape { c, ..sa }, |out| {
-            kernels::concat(a, b, (sa.c, sb.c), out)
+        self.moved(&[a, b], Shape { c, ..sa }, |parts, each, out| match parts {
+            [a, b] => kernels::concat(a, b, (sa.c / each, sb.c / each), out),
+            _ => Ok(()),
         })
     }
 
@@ -526,9 +636,7 @@ impl Ops for Native {
             return Err(mismatch("stack", format!("{s:?} and {:?}", other.0.shape)));
         }
         let n = parts.iter().map(|p| p.0.shape.n).sum();
-        let parts = parts.iter().map(|part| self.plain(part));
-        let parts = parts.collect::<Result<Vec<_>>>()?;
-        self.make(Shape { n, ..s }, |mut out| {
+        self.moved(parts, Shape { n, ..s }, |parts, _, mut out| {
             for part in parts {
                 let (to, rest) = out.split_at_mut(part.len());
                 to.copy_from_slice(part);
@@ -552,8 +660,9 @@ impl Ops for Native {
                 format!("{s:?} and {:?}", other.0.shape),
             ));
         }
-        let slices = terms.iter().map(|(w, x)| Ok((*w, self.plain(x)?)));
-        let slices = slices.collect::<Result<Vec<_>>>()?;
+        let plain = terms.iter().map(|(w, x)| Ok((*w, self.plain(x)?)));
+        let plain = plain.collect::<Result<Vec<_>>>()?;
+        let slices: Vec<(f32, &[f32])> = plain.iter().map(|(w, x)| (*w, &**x)).collect();
         self.make(s, |out| kernels::combine(self.cpu, &slices, out))
     }
 }
