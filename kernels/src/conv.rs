@@ -6,11 +6,12 @@
 
 use crate::conv_maps;
 use crate::error::{Result, mismatch};
+use crate::finish::{Finish, Plus};
 use crate::isa::{Cpu, Precision};
 use crate::linear::{check, linear};
 use crate::memory::Buffer;
 use crate::pack::{Plain, Weights};
-use crate::product::{Finish, Plus, Rows, product, rounded};
+use crate::product::{Rows, product, rounded};
 use crate::values::{Input, Output};
 use crate::winograd::{Tiled, Tiling};
 

@@ -12,9 +12,10 @@ use rayon::prelude::*;
 
 use crate::conv::{Conv, Size};
 use crate::error::Result;
+use crate::finish::{Finish, Plus};
 use crate::isa::{Micro, Precision, Task};
 use crate::memory::with_scratch;
-use crate::product::{Finish, Plus, Rows, product};
+use crate::product::{Rows, product};
 use crate::values::{Input, Output};
 
 /// Results that must lie evenly: the rows of a tile register.

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use crate::conv::{Conv, Size, Window};
 use crate::error::{Result, mismatch};
+use crate::finish::Finish;
 use crate::linear::linear;
 use crate::memory::{Arena, with_scratch};
 use crate::pack::{Plain, Weights};
-use crate::product::Finish;
 use crate::slices::by_rows;
 use crate::winograd::Tiling;
 

@@ -22,6 +22,7 @@ mod conv_transposed;
 mod derivative;
 mod error;
 mod exchange;
+mod finish;
 mod isa;
 mod linear;
 mod mapped;
@@ -50,6 +51,7 @@ pub use derivative::{
     layer_norm_derivative,
 };
 pub use error::{KernelError, Result};
+pub use finish::{Finish, Plus};
 pub use fpcontrol::FpScope;
 pub use isa::{Cpu, Precision};
 pub use linear::linear;
@@ -59,7 +61,6 @@ pub use memory::{Arena, Buffer, Pooled};
 pub use norm::{Affine, WIDEST, group_norm, layer_norm, rms_norm};
 pub use pack::Weights;
 pub use packed::{LINE, Packed};
-pub use product::{Finish, Plus};
 pub use slices::{activate, combine, concat, max_pool, softmax, upsample};
 pub use values::{Input, Output, widen};
 pub use winograd::Tiling;

@@ -1,9 +1,10 @@
 //! Linear layers: one product, position by position.
 
 use crate::error::{Result, mismatch};
+use crate::finish::{Finish, Plus};
 use crate::isa::Precision;
 use crate::pack::Weights;
-use crate::product::{Finish, Plus, Rows, product, rounded};
+use crate::product::{Rows, product, rounded};
 use crate::values::{Input, Output};
 
 /// Rows that lie one after the other.

@@ -10,36 +10,12 @@
 use rayon::prelude::*;
 
 use crate::amx;
-use crate::bf16::pair;
 use crate::error::Result;
+use crate::finish::{Ending, Finish, Place, Plus};
 use crate::isa::{self, Micro, Precision, Task, Tile};
-use crate::math::{self, Act};
 use crate::memory::with_scratch;
 use crate::pack::Weights;
 use crate::values::{Input, Output};
-use crate::vector::Vector;
-use crate::vector_math;
-
-/// What is added to a product besides its bias.
-#[derive(Clone, Copy, Debug, Default)]
-pub enum Plus<'a> {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// A row for each sample, at every position of it.
-    PerSample(&'a [f32]),
-    /// A number for each of the result's.
-    Residual(Input<'a>),
-}
-
-/// What happens to a product before it is written.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Finish<'a> {
-    /// Added first.
-    pub plus: Plus<'a>,
-    /// Then applied.
-    pub act: Act,
-}
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
@@ -70,18 +46,6 @@ pub(crate) trait Rows: Sync {
         put: &mut impl FnMut(usize, usize, *const u8),
     );
 }
-
-/// The result, written by several tasks, each its own rows and columns.
-struct Place {
-    at: *mut f32,
-    /// Numbers in a row.
-    width: usize,
-    /// Whether they are rounded to bf16, two in a place.
-    rounded: bool,
-}
-
-// SAFETY: the tasks of one product write disjoint rectangles of it.
-unsafe impl Sync for Place {}
 
 /// `rows` times `w`, finished, into `out` (`count × w.outputs()`, checked by the caller, as are the
 /// lengths in `finish`; `per_sample` rows make a sample).
@@ -350,122 +314,19 @@ impl<R: Rows> Piece<'_, R> {
         let bias = panel * w.panels.wide;
         let bias = w.bias.get(bias..bias + width).unwrap_or_default();
         let (column, kept) = self.columns::<M>(panel);
-        for (i, sums) in sums.chunks_exact_mut(width).enumerate() {
-            let row = self.first + from + i;
-            let at = row * self.output.width + column;
-            // Whole steps make a rounded row, and these are an even number of columns in it.
-            let (at, places) = match self.output.rounded {
-                false => (at, kept),
-                true => (at / 2, kept / 2),
-            };
-            // SAFETY: rows `first..first + count` and columns `column..column + kept` lie inside the
-            // result, and no other task writes them.
-            let out = unsafe { std::slice::from_raw_parts_mut(self.output.at.add(at), places) };
-            let plus = match self.finish.plus {
-                Plus::Nothing => None,
-                Plus::PerSample(rows) => {
-                    let at = row / self.per_sample.max(1) * self.output.width + column;
-                    Some(Input::Plain(rows).part(at, kept))
-                }
-                Plus::Residual(x) => Some(x.part(row * self.output.width + column, kept)),
-            };
-            let mut room = [0.0; 64];
-            let plus = plus.map(|plus| plus.widened::<M::Vector>(&mut room));
-            if !w.gated && self.finish.act == Act::Identity {
-                match self.output.rounded {
-                    false => add_up::<M::Vector>(sums, bias, plus, out),
-                    true => add_up_rounded::<M::Vector>(sums, bias, plus, out),
-                }
-                continue;
-            }
-            if w.gated {
-                gate::<M::Vector>(sums, bias, M::LANES);
-            } else {
-                for (sum, b) in sums.iter_mut().zip(bias) {
-                    *sum += b;
-                }
-            }
-            for (sum, plus) in sums.iter_mut().zip(plus.unwrap_or_default()) {
-                *sum += plus;
-            }
-            if self.finish.act != Act::Identity {
-                math::apply::<M>(self.finish.act, sums);
-            }
-            if self.output.rounded {
-                M::round(sums.get(..kept).unwrap_or_default(), out);
-                continue;
-            }
-            for (out, sum) in out.iter_mut().zip(sums) {
-                *out = *sum;
-            }
-        }
-    }
-}
-
-/// Biases added, every one of the first `lanes` sums is multiplied with the gelu of the one `lanes` further
-/// on.
-#[inline(always)]
-fn gate<V: Vector>(sums: &mut [f32], bias: &[f32], lanes: usize) {
-    if sums.len().min(bias.len()) < 2 * lanes {
-        debug_assert!(false, "a gate without its values");
-        return;
-    }
-    for at in (0..lanes).step_by(V::LANES) {
-        // SAFETY: it was checked that there are twice as many as `lanes`, a multiple of the vector's.
-        unsafe {
-            let sum =
-                |at: usize| V::load(sums.as_ptr().add(at)).add(V::load(bias.as_ptr().add(at)));
-            let value = sum(at).mul(vector_math::gelu(sum(at + lanes)));
-            value.store(sums.as_mut_ptr().add(at));
-        }
-    }
-}
-
-/// `sums` + `bias` + `plus`, rounded, into `out`, as far as it goes.
-#[inline(always)]
-fn add_up_rounded<V: Vector>(sums: &[f32], bias: &[f32], plus: Option<&[f32]>, out: &mut [f32]) {
-    let shortest = |n: usize, x: &[f32]| n.min(x.len());
-    let parts = [Some(sums), Some(bias), plus];
-    let count = parts.into_iter().flatten().fold(2 * out.len(), shortest);
-    let whole = count / V::LANES * V::LANES;
-    for at in (0..whole).step_by(V::LANES) {
-        // SAFETY: all have `count` numbers at least, and `out` places for as many.
-        unsafe {
-            let sum = V::load(sums.as_ptr().add(at)).add(V::load(bias.as_ptr().add(at)));
-            let sum = match plus {
-                Some(plus) => sum.add(V::load(plus.as_ptr().add(at))),
-                None => sum,
-            };
-            sum.store_bf16(out.as_mut_ptr().cast::<u16>().add(at));
-        }
-    }
-    let number = |x: &[f32], i: usize| x.get(i).copied().unwrap_or_default();
-    let sum = |i: usize| number(sums, i) + number(bias, i) + plus.map_or(0.0, |x| number(x, i));
-    for (i, out) in out.iter_mut().enumerate().skip(whole / 2) {
-        *out = pair(sum(2 * i), sum(2 * i + 1));
-    }
-}
-
-/// `sums` + `bias` + `plus` into `out`, as far as it goes.
-#[inline(always)]
-fn add_up<V: Vector>(sums: &[f32], bias: &[f32], plus: Option<&[f32]>, out: &mut [f32]) {
-    let shortest = |n: usize, x: &[f32]| n.min(x.len());
-    let parts = [Some(sums), Some(bias), plus];
-    let count = parts.into_iter().flatten().fold(out.len(), shortest);
-    let whole = count / V::LANES * V::LANES;
-    for at in (0..whole).step_by(V::LANES) {
-        // SAFETY: all have `count` numbers at least.
-        unsafe {
-            let load = |x: &[f32]| V::load(x.as_ptr().add(at));
-            let sum = load(sums).add(load(bias));
-            let sum = plus.map_or(sum, |plus| sum.add(load(plus)));
-            sum.store(out.as_mut_ptr().add(at));
-        }
-    }
-    for (i, out) in out.iter_mut().enumerate().take(count).skip(whole) {
-        let number = |x: &[f32]| x.get(i).copied().unwrap_or_default();
-        let sum = number(sums) + number(bias);
-        *out = plus.map_or(sum, |plus| sum + number(plus));
+        let ending = Ending {
+            finish: self.finish,
+            to: *self.output,
+            per_sample: self.per_sample,
+            gates: w.gated.then_some(M::LANES),
+            row: self.first + from,
+            column,
+            kept,
+        };
+        // SAFETY: rows `first..first + count` and columns `column..column + kept` lie inside the result and in
+        // what is added, which was checked, and no other task writes them. Whole steps make a rounded row, and
+        // these are an even number of columns in it.
+        unsafe { ending.write::<M>(sums, bias) };
     }
 }
 

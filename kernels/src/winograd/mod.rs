@@ -20,11 +20,12 @@ use self::transform::{Input, Planes, Results};
 use crate::conv::{Size, Window};
 use crate::cpu::CpuPath;
 use crate::error::Result;
+use crate::finish::Finish;
 use crate::isa::{self, Cpu, Micro, Task, Tile};
 use crate::math::Act;
 use crate::memory::with_scratch;
 use crate::pack::{Plain, Weights};
-use crate::product::{Finish, WORTH};
+use crate::product::WORTH;
 use crate::slices::{PARALLEL_FROM, activate};
 
 /// How a convolution is computed: directly, or by tiles of so many rows and columns of its result.

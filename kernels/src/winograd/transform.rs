@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use super::side::{Four, MOST_IN, MOST_OUT, Side, Two};
 use super::{Grid, Tiling};
+use crate::finish::Plus;
 use crate::isa::Precision;
 use crate::pack::Weights;
-use crate::product::Plus;
 use crate::values;
 use crate::vector::{MOST_LANES, Vector, Wide, load_part};
 

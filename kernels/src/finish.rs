@@ -1,0 +1,190 @@
+//! What happens to the sums of a product before they are written.
+//!
+//! For: biases, what is added, gates and activations, while a tile's sums are in the first cache. Not for: the
+//! sums (`product`).
+
+use crate::bf16::pair;
+use crate::isa::Micro;
+use crate::math::{self, Act};
+use crate::values::Input;
+use crate::vector::Vector;
+use crate::vector_math;
+
+/// What is added to a product besides its bias.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Plus<'a> {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// A row for each sample, at every position of it.
+    PerSample(&'a [f32]),
+    /// A number for each of the result's.
+    Residual(Input<'a>),
+}
+
+/// What happens to a product before it is written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Finish<'a> {
+    /// Added first.
+    pub plus: Plus<'a>,
+    /// Then applied.
+    pub act: Act,
+}
+
+/// The result, written by several tasks, each its own rows and columns.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub at: *mut f32,
+    /// Numbers in a row.
+    pub width: usize,
+    /// Whether they are rounded to bf16, two in a place.
+    pub rounded: bool,
+}
+
+// SAFETY: the tasks of one product write disjoint rectangles of it.
+unsafe impl Sync for Place {}
+
+/// A tile's sums on their way into the result.
+pub(crate) struct Ending<'a> {
+    pub finish: Finish<'a>,
+    pub to: Place,
+    /// Rows of a sample.
+    pub per_sample: usize,
+    /// Of every row the first `lanes` sums are values, and so many further on are their gates.
+    pub gates: Option<usize>,
+    /// The first row and column in the result, and how many columns are kept.
+    pub row: usize,
+    pub column: usize,
+    pub kept: usize,
+}
+
+impl Ending<'_> {
+    /// Writes `sums`, rows of as many as `bias` has.
+    ///
+    /// # Safety
+    /// The result has the rows and columns that are written, which nobody else does; and what is added is as
+    /// large as it. Of a rounded one columns are even.
+    #[inline(always)]
+    pub unsafe fn write<M: Micro>(&self, sums: &mut [f32], bias: &[f32]) {
+        let rows = sums.len() / bias.len().max(1);
+        let gates = self.gates.unwrap_or_default();
+        if self.finish.act == Act::Identity
+            && self.kept.is_multiple_of(M::Vector::LANES)
+            && self.kept + gates <= bias.len()
+        {
+            // SAFETY: the caller's promise; `kept` sums of a row, and gates behind them, are there.
+            return unsafe {
+                match self.gates {
+                    None => self.whole::<M::Vector, false>(sums, bias, rows),
+                    Some(_) => self.whole::<M::Vector, true>(sums, bias, rows),
+                }
+            };
+        }
+        for (i, sums) in sums.chunks_exact_mut(bias.len().max(1)).enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { self.row::<M>(self.row + i, sums, bias) };
+        }
+    }
+
+    /// Rows of whole vectors.
+    ///
+    /// # Safety
+    /// As [`Ending::write`]; `sums` has `rows` rows as long as `bias`, of which the kept columns are whole
+    /// vectors, and so are their gates.
+    #[inline(always)]
+    unsafe fn whole<V: Vector, const GATED: bool>(&self, sums: &[f32], bias: &[f32], rows: usize) {
+        let gates = self.gates.unwrap_or_default();
+        let (from, bias, width) = (sums.as_ptr(), bias.as_ptr(), bias.len());
+        for r in 0..rows {
+            let row = self.row + r;
+            let number = row * self.to.width + self.column;
+            // SAFETY: this function's promise.
+            unsafe {
+                let from = from.add(r * width);
+                for v in (0..self.kept).step_by(V::LANES) {
+                    let sum = |v: usize| V::load(from.add(v)).add(V::load(bias.add(v)));
+                    let mut x = sum(v);
+                    if GATED {
+                        x = x.mul(vector_math::gelu(sum(v + gates)));
+                    }
+                    match self.finish.plus {
+                        Plus::Nothing => {}
+                        Plus::PerSample(rows) => {
+                            let sample = row / self.per_sample.max(1);
+                            let at = sample * self.to.width + self.column + v;
+                            x = x.add(V::load(rows.as_ptr().add(at)));
+                        }
+                        Plus::Residual(Input::Plain(rest)) => {
+                            x = x.add(V::load(rest.as_ptr().add(number + v)));
+                        }
+                        Plus::Residual(Input::Rounded(rest)) => {
+                            let rest = rest.as_ptr().cast::<u16>();
+                            x = x.add(V::load_bf16(rest.add(number + v)));
+                        }
+                    }
+                    match self.to.rounded {
+                        false => x.store(self.to.at.add(number + v)),
+                        true => x.store_bf16(self.to.at.cast::<u16>().add(number + v)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// One row, number by number where the compiler does no better.
+    ///
+    /// # Safety
+    /// As [`Ending::write`].
+    #[inline(always)]
+    unsafe fn row<M: Micro>(&self, row: usize, sums: &mut [f32], bias: &[f32]) {
+        match self.gates {
+            Some(lanes) => gate::<M::Vector>(sums, bias, lanes),
+            None => (sums.iter_mut().zip(bias)).for_each(|(sum, b)| *sum += b),
+        }
+        let sums = sums.get_mut(..self.kept).unwrap_or_default();
+        let number = row * self.to.width + self.column;
+        for (i, sum) in sums.iter_mut().enumerate() {
+            *sum += match self.finish.plus {
+                Plus::Nothing => 0.0,
+                Plus::PerSample(rows) => {
+                    let sample = row / self.per_sample.max(1);
+                    Input::Plain(rows).number(sample * self.to.width + self.column + i)
+                }
+                Plus::Residual(rest) => rest.number(number + i),
+            };
+        }
+        math::apply::<M>(self.finish.act, sums);
+        for (i, sum) in sums.iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe {
+                match self.to.rounded {
+                    false => self.to.at.add(number + i).write(*sum),
+                    true if i % 2 == 0 => {
+                        let next = sums.get(i + 1).copied().unwrap_or_default();
+                        self.to.at.add((number + i) / 2).write(pair(*sum, next));
+                    }
+                    true => {}
+                }
+            }
+        }
+    }
+}
+
+/// Biases added, every one of the first `lanes` sums is multiplied with the gelu of the one `lanes` further
+/// on.
+#[inline(always)]
+fn gate<V: Vector>(sums: &mut [f32], bias: &[f32], lanes: usize) {
+    if sums.len().min(bias.len()) < 2 * lanes {
+        debug_assert!(false, "a gate without its values");
+        return;
+    }
+    for at in (0..lanes).step_by(V::LANES) {
+        // SAFETY: it was checked that there are twice as many as `lanes`, a multiple of the vector's.
+        unsafe {
+            let sum =
+                |at: usize| V::load(sums.as_ptr().add(at)).add(V::load(bias.as_ptr().add(at)));
+            let value = sum(at).mul(vector_math::gelu(sum(at + lanes)));
+            value.store(sums.as_mut_ptr().add(at));
+        }
+    }
+}
