@@ -383,6 +383,7 @@ pub(crate) mod x86 {
         };
     }
 
+    #[inline]
     #[target_feature(enable = "avx512f,avx512bf16")]
     unsafe fn round_bf16(x: Bf16, at: *mut u16) {
         // SAFETY: the caller may write 16 numbers there; both are 256 bits without invalid patterns.
@@ -403,6 +404,7 @@ pub(crate) mod x86 {
         from
     };
 
+    #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     unsafe fn pair_bf16(x: Bf16, next: Bf16, at: *mut f32) {
         // SAFETY: the caller may write 16 places there; all are 512 bits without invalid patterns.
@@ -415,6 +417,7 @@ pub(crate) mod x86 {
 
     /// The instructions that part a number into what is before and behind its point, and that multiply by a
     /// power of two, take the place of the shifts and limits of [`vector_math::exp2`].
+    #[inline]
     #[target_feature(enable = "avx512f,avx512dq")]
     fn exp2_512(x: __m512) -> __m512 {
         const DOWN: i32 = 1;
@@ -424,6 +427,7 @@ pub(crate) mod x86 {
         _mm512_scalef_ps(p, x)
     }
 
+    #[inline]
     #[target_feature(enable = "avx2,fma")]
     fn exp2_256(x: __m256) -> __m256 {
         // The second where either is not a number.
@@ -431,6 +435,7 @@ pub(crate) mod x86 {
         vector_math::exp2(Avx2(most)).0
     }
 
+    #[inline]
     #[target_feature(enable = "avx512f")]
     unsafe fn widen_512(at: *const u16) -> __m512 {
         // SAFETY: the caller lets 16 bf16 numbers be read.
@@ -438,6 +443,7 @@ pub(crate) mod x86 {
         _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(numbers)))
     }
 
+    #[inline]
     #[target_feature(enable = "avx2")]
     unsafe fn widen_256(at: *const u16) -> __m256 {
         // SAFETY: the caller lets 8 bf16 numbers be read.
@@ -445,11 +451,13 @@ pub(crate) mod x86 {
         _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(numbers)))
     }
 
+    #[inline]
     #[target_feature(enable = "avx512f")]
     fn exceeds_512(x: __m512, bound: f32) -> bool {
         _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, _mm512_set1_ps(bound)) != 0
     }
 
+    #[inline]
     #[target_feature(enable = "avx2")]
     fn exceeds_256(x: __m256, bound: f32) -> bool {
         _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(x, _mm256_set1_ps(bound))) != 0
@@ -458,12 +466,14 @@ pub(crate) mod x86 {
     /// The factors of 2ʳ for r in 0..1, highest power first, to 1e-4 of it.
     const EXP2: [f32; 4] = [0.078_024_52, 0.226_067_16, 0.695_833_5, 0.999_925_2];
 
+    #[inline]
     #[target_feature(enable = "avx2")]
     fn power256(x: __m256, shifted: __m256) -> __m256 {
         let n = _mm256_slli_epi32::<23>(_mm256_castps_si256(shifted));
         _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), n))
     }
 
+    #[inline]
     #[target_feature(enable = "avx512f")]
     fn power512(x: __m512, shifted: __m512) -> __m512 {
         let n = _mm512_slli_epi32::<23>(_mm512_castps_si512(shifted));
