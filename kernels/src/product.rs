@@ -66,7 +66,8 @@ pub(crate) fn product(
     let chunk = chunk.next_multiple_of(geometry.rows).min(count.max(1));
     let chunks = count.div_ceil(chunk);
     // More tasks than threads, so that none waits long for the last; no sum depends on their number.
-    let work = count * w.taps * w.padded * w.panels.columns();
+    // Few rows take as long as reading the columns does.
+    let work = count.max(8) * w.taps * w.padded * w.panels.columns();
     let wanted = (8 * rayon::current_num_threads()).min(work / WORTH).max(1);
     let strips = wanted.div_ceil(chunks).clamp(1, w.panels.count.max(1));
     let strip = w.panels.count.div_ceil(strips);

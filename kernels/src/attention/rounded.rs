@@ -9,7 +9,7 @@
 //! All scores of a block are made before the first is read, and all weights before the first is multiplied:
 //! a tile waits long for what was stored just before.
 
-use super::{Lie, Piece};
+use super::{Lie, MOST_ROWS, Piece};
 use crate::attention_pack;
 use crate::error::Result;
 use crate::isa::{self, Cpu, Micro, Task};
@@ -74,6 +74,69 @@ impl<'a> Rounded<'a> {
     }
 }
 
+/// What the rows of a block are gone through with, where every row sees all of its keys.
+struct State<'a> {
+    scores: &'a [f32],
+    weights: &'a mut [f32],
+    totals: &'a mut [f32],
+    tops: &'a mut [f32],
+    /// Numbers from a row of scores to the next one's, and keys in a row.
+    row: usize,
+    keys: usize,
+}
+
+impl State<'_> {
+    /// Weighs the rows of a tile and adds up their totals; of the first block their maxima are taken off.
+    /// Whether a total grew too far: then nothing was added.
+    #[inline(always)]
+    fn weigh<M: Micro>(
+        self,
+        (from, rows): (usize, usize),
+        (power, scale): (Power, f32),
+        first: bool,
+    ) -> bool {
+        let State {
+            scores,
+            weights,
+            totals,
+            tops,
+            row,
+            keys,
+        } = self;
+        let own = from * row..(from + rows) * row;
+        let scores = scores.get(own).unwrap_or_default().chunks_exact(row);
+        let own = from * keys / 2..(from + rows) * keys / 2;
+        let weights = weights.get_mut(own).unwrap_or_default();
+        let own = from * MOST_LANES..(from + rows) * MOST_LANES;
+        let totals = totals.get_mut(own).unwrap_or_default();
+        let tops = tops.get_mut(from..from + rows).unwrap_or_default();
+        let mut made = [0.0; MOST_ROWS * MOST_LANES];
+        let mut far = false;
+        let rows = scores.zip(weights.chunks_exact_mut(keys / 2)).zip(tops);
+        let lanes = totals
+            .chunks_exact(MOST_LANES)
+            .zip(made.chunks_exact_mut(MOST_LANES));
+        for (((row, to), top), (before, after)) in rows.zip(lanes) {
+            let row = row.get(..keys).unwrap_or_default();
+            if first {
+                *top = max(row) * scale;
+            }
+            // SAFETY: a vector has at most so many numbers.
+            unsafe {
+                let before = M::Vector::load(before.as_ptr());
+                let total = softmax::weigh_rounded(power, (scale, *top), row, to, before);
+                far |= total.exceeds(FAR);
+                total.store(after.as_mut_ptr());
+            }
+        }
+        if !far {
+            let made = made.get(..totals.len()).unwrap_or_default();
+            totals.copy_from_slice(made);
+        }
+        far
+    }
+}
+
 impl Task for Rounded<'_> {
     type Out = ();
 
@@ -126,6 +189,20 @@ impl Task for Rounded<'_> {
                 let block = block(tile);
                 if block == 0 {
                     continue;
+                }
+                if block == at_once && p.seen(from) >= key + block {
+                    let state = State {
+                        scores: &*scores,
+                        weights: &mut *weights,
+                        totals: &mut *totals,
+                        tops: &mut *tops,
+                        row: lie.row,
+                        keys: at_once,
+                    };
+                    let far = state.weigh::<M>((from, rows), (power, scale), key == 0);
+                    if !far {
+                        continue;
+                    }
                 }
                 let whole = block.next_multiple_of(M::STEP.max(LANES)).min(at_once);
                 for r in 0..rows {
