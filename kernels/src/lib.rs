@@ -29,6 +29,7 @@ mod mapped;
 mod math;
 mod memory;
 mod norm;
+mod norm_rounded;
 mod pack;
 mod packed;
 mod pages;

@@ -9,6 +9,7 @@ use crate::error::{Result, mismatch};
 use crate::isa::{Cpu, Micro, Precision, Task};
 use crate::math::{self, Act};
 use crate::memory::with_scratch;
+use crate::norm_rounded;
 use crate::slices::{PARALLEL_FROM, by_rows};
 use crate::values::{Input, Output, Widen};
 
@@ -68,6 +69,16 @@ pub fn group_norm<'a>(
                     channels,
                     act,
                 };
+                if rounded && norm_rounded::suits(c) && matches!(act, Act::Silu | Act::Identity) {
+                    let Apply { out, channels, .. } = apply;
+                    let apply = norm_rounded::Apply {
+                        x,
+                        out,
+                        channels,
+                        act,
+                    };
+                    return cpu.wide(apply);
+                }
                 match rounded {
                     false => cpu.run(apply),
                     true => cpu.run_at(Precision::Bf16, apply),
@@ -159,7 +170,12 @@ pub(crate) fn moments(
     let sum = |(i, to): (usize, &mut [f32])| {
         let first = i * BLOCK_ROWS * c;
         let x = x.part(first, (BLOCK_ROWS * c).min(x.len() - first));
-        cpu.run(Sums { x, base, to });
+        match x {
+            Input::Rounded(_) if norm_rounded::suits(c) => {
+                cpu.wide(norm_rounded::Sums { x, base, to })
+            }
+            _ => cpu.run(Sums { x, base, to }),
+        }
     };
     let blocks = parts.chunks_mut(2 * c).enumerate();
     match x.len() < PARALLEL_FROM {
@@ -351,7 +367,10 @@ pub const WIDEST: usize = 2048;
 
 fn rows(cpu: Cpu, x: Input<'_>, affine: Affine<'_>, kind: Kind, out: Output<'_>) -> Result<()> {
     let c = affine.scale.len();
-    if matches!(x, Input::Rounded(_)) && (c > WIDEST || !c.is_multiple_of(2)) {
+    let suits = norm_rounded::suits(c) && kind == Kind::Layer;
+    if matches!((x, &out), (Input::Rounded(_), Output::Rounded(_))) && suits {
+        // Of any width.
+    } else if matches!(x, Input::Rounded(_)) && (c > WIDEST || !c.is_multiple_of(2)) {
         let what = format!("{c} rounded numbers in a row, must be even and at most {WIDEST}");
         return Err(mismatch("norm", what));
     }
@@ -367,6 +386,10 @@ fn rows(cpu: Cpu, x: Input<'_>, affine: Affine<'_>, kind: Kind, out: Output<'_>)
         };
         match rounded {
             false => cpu.run(work),
+            true if suits => {
+                let ByRow { x, out, affine, .. } = work;
+                cpu.wide(norm_rounded::Layer { x, out, affine });
+            }
             true => cpu.run_at(Precision::Bf16, work),
         }
     });

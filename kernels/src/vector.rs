@@ -63,6 +63,8 @@ pub(crate) trait Vector: Copy {
     fn max(self, other: Self) -> Self;
     /// 2ˢᵉˡᶠ to 1e-4 of it; at the far ends at least 0 and at most about 2⁻¹²⁶, and at least about 2¹²⁶.
     fn exp2(self) -> Self;
+    /// 1 / self to 1e-4 of it.
+    fn reciprocal(self) -> Self;
     /// Whether any number is larger than `bound`.
     fn exceeds(self, bound: f32) -> bool;
     /// self · 2ⁿ, where `shifted` is n + [`ROUND`]; self, not 0, and the result are normal numbers.
@@ -217,6 +219,11 @@ impl Vector for Four {
     }
 
     #[inline(always)]
+    fn reciprocal(self) -> Self {
+        Four(self.0.map(|x| 1.0 / x))
+    }
+
+    #[inline(always)]
     fn exceeds(self, bound: f32) -> bool {
         self.0.iter().any(|x| *x > bound)
     }
@@ -286,7 +293,7 @@ pub(crate) mod x86 {
 
     macro_rules! vector {
         ($name:ident, $inner:ty, $lanes:literal, ($load:ident, $widen:ident), $store:ident, $set:ident, $fma:ident,
-         ($round:expr, $pair:expr), ($exp2:expr, $exceeds:expr),
+         ($round:expr, $pair:expr), ($exp2:expr, $reciprocal:expr, $exceeds:expr),
          [$($of_two:ident $instruction:ident),*]) => {
             #[derive(Clone, Copy)]
             pub struct $name($inner);
@@ -337,6 +344,12 @@ pub(crate) mod x86 {
                 }
 
                 #[inline(always)]
+                fn reciprocal(self) -> Self {
+                    // SAFETY: as above.
+                    $name(unsafe { $reciprocal(self.0) })
+                }
+
+                #[inline(always)]
                 fn exceeds(self, bound: f32) -> bool {
                     // SAFETY: as above.
                     unsafe { $exceeds(self.0, bound) }
@@ -370,7 +383,7 @@ pub(crate) mod x86 {
                 _mm512_set1_ps,
                 _mm512_fmadd_ps,
                 ($round, $pair),
-                (exp2_512, exceeds_512),
+                (exp2_512, _mm512_rcp14_ps, exceeds_512),
                 [
                     add _mm512_add_ps,
                     sub _mm512_sub_ps,
@@ -452,6 +465,12 @@ pub(crate) mod x86 {
     }
 
     #[inline]
+    #[target_feature(enable = "avx2")]
+    fn reciprocal_256(x: __m256) -> __m256 {
+        _mm256_div_ps(_mm256_set1_ps(1.0), x)
+    }
+
+    #[inline]
     #[target_feature(enable = "avx512f")]
     fn exceeds_512(x: __m512, bound: f32) -> bool {
         _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, _mm512_set1_ps(bound)) != 0
@@ -489,7 +508,7 @@ pub(crate) mod x86 {
         _mm256_set1_ps,
         _mm256_fmadd_ps,
         (round_plainly::<Avx2, 8>, pair_plainly::<Avx2, 8>),
-        (exp2_256, exceeds_256),
+        (exp2_256, reciprocal_256, exceeds_256),
         [
             add _mm256_add_ps,
             sub _mm256_sub_ps,
