@@ -67,10 +67,9 @@ impl<'a> Input<'a> {
             Input::Plain(x) => x.get(i).copied().unwrap_or_default(),
             Input::Rounded(x) => {
                 let pair = x.get(i / 2).copied().unwrap_or_default().to_bits();
-                f32::from_bits(if i % 2 == 0 {
-                    pair << 16
-                } else {
-                    pair & 0xFFFF_0000
+                f32::from_bits(match i.is_multiple_of(2) {
+                    true => pair << 16,
+                    false => pair & 0xFFFF_0000,
                 })
             }
         }

@@ -10,8 +10,8 @@
 
 mod derivative;
 mod packing;
+mod value;
 
-use std::ops::Deref;
 use std::sync::Arc;
 
 use once_cell::sync::OnceCell;
@@ -19,18 +19,17 @@ use semblance_kernels as kernels;
 use semblance_kernels::cpu::VARIABLE;
 use semblance_kernels::{
     Affine, Arena, ConvTransposed, Cpu, CpuPath, Finish, Heads, Input, KernelError, Output, Packed,
-    Pooled, Tiling, Weights, Window,
+    Tiling, Weights, Window,
 };
 
 use super::{Act, ConvSpec, LinearSpec, Mask, Ops, Plus, Shape, mismatch};
 use crate::error::{Code, Error, Result};
 
+pub use value::Tensor;
+
 /// Bytes that are kept for the next values. Stops: an edit of a large model that leaves its largest maps
 /// behind.
 const KEEP: usize = 128 << 20;
-/// Numbers of a sample from which a value is rounded where products outrun memory: what leaves the second
-/// caches in f32.
-const LARGE: usize = 1 << 18;
 /// Bytes that are kept for the next transpose: the largest of Stable Diffusion 1.5's takes
 /// 150 MiB in bf16. Twice that, in f32, is given back.
 const KEEP_FOR_TRANSPOSES: usize = 192 << 20;
@@ -42,60 +41,6 @@ pub struct Native {
     arena: Arc<Arena>,
     /// For the weights that a gradient goes back through.
     transposes: Arc<Arena>,
-}
-
-/// A value.
-#[derive(Clone, Debug)]
-pub struct Tensor(Arc<Value>);
-
-#[derive(Debug)]
-struct Value {
-    numbers: Numbers,
-    shape: Shape,
-}
-
-/// A value's numbers, as the operation that made them left them.
-#[derive(Debug)]
-enum Numbers {
-    Plain(Pooled),
-    /// Two bf16 numbers in a place.
-    Rounded(Pooled),
-}
-
-/// The numbers of a value in f32: as they lie, or widened for a while.
-enum Plain<'a> {
-    Lent(&'a [f32]),
-    Made(Pooled),
-}
-
-impl Deref for Plain<'_> {
-    type Target = [f32];
-
-    fn deref(&self) -> &[f32] {
-        match self {
-            Plain::Lent(numbers) => numbers,
-            Plain::Made(numbers) => numbers,
-        }
-    }
-}
-
-impl Tensor {
-    fn plain(data: Pooled, shape: Shape) -> Tensor {
-        let numbers = Numbers::Plain(data);
-        Tensor(Arc::new(Value { numbers, shape }))
-    }
-
-    /// For what takes either.
-    fn input(&self) -> Input<'_> {
-        match &self.0.numbers {
-            Numbers::Plain(data) => Input::Plain(data),
-            Numbers::Rounded(data) => Input::Rounded(data),
-        }
-    }
-
-    fn is_rounded(&self) -> bool {
-        matches!(self.0.numbers, Numbers::Rounded(_))
-    }
 }
 
 /// A convolution's weights, and their transpose once a gradient has asked for it.
@@ -200,87 +145,6 @@ impl Native {
     /// The path that it runs on.
     pub fn cpu(&self) -> Cpu {
         self.cpu
-    }
-
-    /// A new value of `shape`, whose numbers `fill` sets, all of them.
-    fn make(
-        &self,
-        shape: Shape,
-        fill: impl FnOnce(&mut [f32]) -> kernels::Result<()>,
-    ) -> Result<Tensor> {
-        let mut data = self.arena.take(shape.len())?;
-        fill(&mut data)?;
-        Ok(Tensor::plain(data, shape))
-    }
-
-    /// As [`Native::make`], of a rounded value.
-    fn make_rounded(
-        &self,
-        shape: Shape,
-        fill: impl FnOnce(&mut [f32]) -> kernels::Result<()>,
-    ) -> Result<Tensor> {
-        let mut data = self.arena.take(shape.len() / 2)?;
-        fill(&mut data)?;
-        let numbers = Numbers::Rounded(data);
-        Ok(Tensor(Arc::new(Value { numbers, shape })))
-    }
-
-    /// As [`Native::make`], of a value that mostly goes into products: rounded where those round.
-    fn make_operand(
-        &self,
-        shape: Shape,
-        fill: impl FnOnce(Output<'_>) -> kernels::Result<()>,
-    ) -> Result<Tensor> {
-        match self.cpu.rounds(shape.c) {
-            true => self.make_rounded(shape, |out| fill(Output::Rounded(out))),
-            false => self.make(shape, |out| fill(Output::Plain(out))),
-        }
-    }
-
-    /// As [`Native::make`], of any other value: rounded where it is large and products outrun memory.
-    fn make_value(
-        &self,
-        shape: Shape,
-        fill: impl FnOnce(Output<'_>) -> kernels::Result<()>,
-    ) -> Result<Tensor> {
-        let large = shape.rows_per_sample() * shape.c >= LARGE;
-        match large && self.cpu.path() == CpuPath::Amx {
-            true => self.make_operand(shape, fill),
-            false => self.make(shape, |out| fill(Output::Plain(out))),
-        }
-    }
-
-    /// The numbers of `x`.
-    fn plain<'a>(&self, x: &'a Tensor) -> Result<Plain<'a>> {
-        match &x.0.numbers {
-            Numbers::Plain(data) => Ok(Plain::Lent(data)),
-            Numbers::Rounded(data) => {
-                let mut wide = self.arena.take(x.0.shape.len())?;
-                kernels::widen(self.cpu, data, &mut wide)?;
-                Ok(Plain::Made(wide))
-            }
-        }
-    }
-
-    /// A value that only moves what `parts` have: rounded where all of them are. `f` is told how many numbers
-    /// are in a place.
-    fn moved(
-        &self,
-        parts: &[&Tensor],
-        shape: Shape,
-        f: impl FnOnce(&[&[f32]], usize, &mut [f32]) -> kernels::Result<()>,
-    ) -> Result<Tensor> {
-        if parts.iter().all(|x| x.is_rounded()) {
-            let places = parts.iter().map(|x| match x.input() {
-                Input::Plain(x) | Input::Rounded(x) => x,
-            });
-            let places: Vec<_> = places.collect();
-            return self.make_rounded(shape, |out| f(&places, 2, out));
-        }
-        let plain = parts.iter().map(|x| self.plain(x));
-        let plain = plain.collect::<Result<Vec<_>>>()?;
-        let numbers: Vec<&[f32]> = plain.iter().map(|x| &**x).collect();
-        self.make(shape, |out| f(&numbers, 1, out))
     }
 
     /// Calls `f` with what to add to a result of shape `out`, checked; a residual is in f32 unless `rounded`
