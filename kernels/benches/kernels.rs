@@ -150,6 +150,7 @@ const MEASURES: &[Measure] = &[
     ("linear 4096 rows 320→320", |c| dense(c, 4096, 320, 320)),
     ("linear 1024 rows 640→5120", |c| dense(c, 1024, 640, 5120)),
     ("linear 256 rows 1280→1280", |c| dense(c, 256, 1280, 1280)),
+    ("linear 256 rows 5120→1280", |c| dense(c, 256, 5120, 1280)),
     ("attention 4096², 8×40", |c| attend(c, 4096, 4096, 8, 40)),
     ("attention 1024², 8×80", |c| attend(c, 1024, 1024, 8, 80)),
     ("attention 4096×77, 8×40", |c| attend(c, 4096, 77, 8, 40)),

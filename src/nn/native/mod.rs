@@ -18,7 +18,7 @@ use once_cell::sync::OnceCell;
 use semblance_kernels as kernels;
 use semblance_kernels::cpu::VARIABLE;
 use semblance_kernels::{
-    Affine, Arena, ConvTransposed, Cpu, CpuPath, Finish, Heads, Input, KernelError, Output, Packed,
+    Affine, Arena, ConvTransposed, Cpu, CpuPath, Finish, Heads, KernelError, Output, Packed,
     Tiling, Weights, Window,
 };
 
@@ -171,8 +171,7 @@ impl Native {
             })
         };
         match plus {
-            Plus::Residual(x) if rounded => with(kernels::Plus::Residual(x.input())),
-            Plus::Residual(x) => with(kernels::Plus::Residual(Input::Plain(&self.plain(x)?))),
+            Plus::Residual(x) => with(kernels::Plus::Residual(self.read(x, rounded)?.input())),
             _ => with(kernels::Plus::PerSample(&self.plain(x)?)),
         }
     }
@@ -183,11 +182,8 @@ impl Native {
             return Err(mismatch("conv", format!("{from:?} does not fit")));
         };
         let out = Shape::map(to.n, to.h, to.w, to.c);
-        let plain = match x.is_rounded() && w.takes_rounded() {
-            true => None,
-            false => Some(self.plain(x)?),
-        };
-        let x = plain.as_ref().map_or(x.input(), |x| Input::Plain(x));
+        let x = self.read(x, w.takes_rounded())?;
+        let x = x.input();
         self.with_finish(plus, out, w.gives_rounded(), |finish| {
             match w.gives_rounded() {
                 true => self.make_value(out, |out| w.run(x, from, finish, out)),
@@ -224,11 +220,8 @@ impl Native {
             c: w.outputs(),
             ..s
         };
-        let plain = match x.is_rounded() && !self.cpu.rounds(s.c) {
-            true => Some(self.plain(x)?),
-            false => None,
-        };
-        let x = plain.as_ref().map_or(x.input(), |x| Input::Plain(x));
+        let x = self.read(x, self.cpu.rounds(s.c))?;
+        let x = x.input();
         self.with_finish(plus, out, true, |finish| {
             let finish = Finish {
                 act: activation(act),
@@ -403,12 +396,10 @@ impl Ops for Native {
             let what = format!("{s:?} over {} channels", w.scale.len());
             return Err(mismatch("layer_norm", what));
         }
-        let plain = match s.c > kernels::WIDEST {
-            true => Some(self.plain(x)?),
-            false => None,
-        };
-        let x = plain.as_ref().map_or(x.input(), |x| Input::Plain(x));
-        self.make_operand(s, |out| kernels::layer_norm(self.cpu, x, w.affine(), out))
+        let x = self.read(x, s.c <= kernels::WIDEST)?;
+        self.make_operand(s, |out| {
+            kernels::layer_norm(self.cpu, x.input(), w.affine(), out)
+        })
     }
 
     fn attention(
@@ -424,17 +415,15 @@ impl Ops for Native {
         let even = counts.size.is_multiple_of(2);
         // Rounded operands are taken as they are where they would be rounded, else widened.
         let takes = even && kernels::attention_rounds(self.cpu, counts.keys);
-        let plain = [q, k, v].map(|x| match x.is_rounded() && !takes {
-            true => self.plain(x).map(Some),
-            false => Ok(None),
-        });
-        let [pq, pk, pv] = plain;
-        let (pq, pk, pv) = (pq?, pk?, pv?);
-        let q = pq.as_ref().map_or(q.input(), |x| Input::Plain(x));
-        let k = pk.as_ref().map_or(k.input(), |x| Input::Plain(x));
-        let v = pv.as_ref().map_or(v.input(), |x| Input::Plain(x));
-        let run =
-            |out: Output<'_>| kernels::attention(self.cpu, q, k, v, counts, masking(mask), out);
+        let (q, k, v) = (
+            self.read(q, takes)?,
+            self.read(k, takes)?,
+            self.read(v, takes)?,
+        );
+        let run = |out: Output<'_>| {
+            let (q, k, v) = (q.input(), k.input(), v.input());
+            kernels::attention(self.cpu, q, k, v, counts, masking(mask), out)
+        };
         match even {
             true => self.make_operand(shape, run),
             false => self.make(shape, |out| run(Output::Plain(out))),

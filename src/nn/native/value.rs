@@ -15,6 +15,7 @@ use crate::nn::Shape;
 /// Numbers of a sample from which a value is rounded where products outrun memory: what leaves the second
 /// caches in f32.
 const LARGE: usize = 1 << 18;
+
 /// A value.
 #[derive(Clone, Debug)]
 pub struct Tensor(pub(super) Arc<Value>);
@@ -33,19 +34,33 @@ enum Numbers {
     Rounded(Pooled),
 }
 
-/// The numbers of a value in f32: as they lie, or widened for a while.
-pub(super) enum Plain<'a> {
-    Lent(&'a [f32]),
-    Made(Pooled),
-}
+/// A value's numbers in f32.
+pub(super) struct Plain<'a>(Reading<'a>);
 
 impl Deref for Plain<'_> {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
+        match &self.0 {
+            Reading::There(Input::Plain(numbers)) => numbers,
+            Reading::Made(numbers) => numbers,
+            // Never made: rounded numbers were widened.
+            Reading::There(Input::Rounded(_)) => &[],
+        }
+    }
+}
+
+/// What an operation reads of a value: what there is, or that widened for a while.
+pub(super) enum Reading<'a> {
+    There(Input<'a>),
+    Made(Pooled),
+}
+
+impl Reading<'_> {
+    pub fn input(&self) -> Input<'_> {
         match self {
-            Plain::Lent(numbers) => numbers,
-            Plain::Made(numbers) => numbers,
+            Reading::There(numbers) => *numbers,
+            Reading::Made(numbers) => Input::Plain(numbers),
         }
     }
 }
@@ -118,16 +133,21 @@ impl Native {
         }
     }
 
-    /// The numbers of `x`.
-    pub(super) fn plain<'a>(&self, x: &'a Tensor) -> Result<Plain<'a>> {
-        match &x.0.numbers {
-            Numbers::Plain(data) => Ok(Plain::Lent(data)),
-            Numbers::Rounded(data) => {
+    /// The numbers of `x` for an operation that takes rounded ones, or does not.
+    pub(super) fn read<'a>(&self, x: &'a Tensor, rounded: bool) -> Result<Reading<'a>> {
+        match x.input() {
+            Input::Rounded(data) if !rounded => {
                 let mut wide = self.arena.take(x.0.shape.len())?;
                 kernels::widen(self.cpu, data, &mut wide)?;
-                Ok(Plain::Made(wide))
+                Ok(Reading::Made(wide))
             }
+            numbers => Ok(Reading::There(numbers)),
         }
+    }
+
+    /// The numbers of `x` in f32.
+    pub(super) fn plain<'a>(&self, x: &'a Tensor) -> Result<Plain<'a>> {
+        self.read(x, false).map(Plain)
     }
 
     /// A value that only moves what `parts` have: rounded where all of them are. `f` is told how many numbers
