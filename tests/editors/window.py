@@ -165,7 +165,8 @@ def ends():
     old = layer.get_id()
     open_dialog()
     keys("alt+o")
-    until("OK waits for the run", lambda: top().get_id() != old, 200)
+    # Its end, too: the old layer goes after the new one came, and would be looked at while it goes.
+    until("OK waits for the run", lambda: top().get_id() != old and not processes(PLUGIN), 200)
     before = state(image)
     activate()
     keys("ctrl+f")
