@@ -72,7 +72,7 @@ impl CpuPath {
     /// | CPU | avx2 | avx512 | avx512bf16 | amx |
     /// |---|---|---|---|---|
     /// | AMD Zen 4 (family 25, model 17) | 101 (116) | 105 (116) | 210 (232) | has none |
-    /// | Intel with AMX (family 6, 3.1 GHz) | 102 | 160 (213) | 100 (104): slower than f32, never take it | 1300 (3200; 2500 on numbers that are not 0) |
+    /// | Intel with AMX (family 6, 3.1 GHz) | 102 | 160 (213) | 100 (104): slower than f32, never take it | 1300 (3200 on zeros; other numbers cost a fifth to a quarter) |
     ///
     /// Tiles round as the dot products do, so they too wait to be asked for, eight times as fast or not.
     pub fn recommended() -> CpuPath {
