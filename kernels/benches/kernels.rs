@@ -147,6 +147,18 @@ const MEASURES: &[Measure] = &[
     ("conv 3×3 8² 1280→1280", |c| {
         conv(c, 1, 8, 1280, 1280, 3)
     }),
+    ("conv 3×3 512² 128→128", |c| {
+        conv(c, 1, 512, 128, 128, 3)
+    }),
+    ("conv 3×3 256² 256→256", |c| {
+        conv(c, 1, 256, 256, 256, 3)
+    }),
+    ("conv 3×3 128² 512→512", |c| {
+        conv(c, 1, 128, 512, 512, 3)
+    }),
+    ("conv 1×1 512² 256→128", |c| {
+        conv(c, 1, 512, 256, 128, 1)
+    }),
     ("linear 4096 rows 320→320", |c| dense(c, 4096, 320, 320)),
     ("linear 1024 rows 640→5120", |c| dense(c, 1024, 640, 5120)),
     ("linear 256 rows 1280→1280", |c| dense(c, 256, 1280, 1280)),
@@ -164,6 +176,9 @@ const MEASURES: &[Measure] = &[
         attend_back(c, 4096, 77, 8, 40)
     }),
     ("group norm, G/s, 4096×320", |c| norm(c, 4096, 320, 32)),
+    ("group norm, G/s, 512²×128", |c| {
+        norm(c, 512 * 512, 128, 32)
+    }),
 ];
 
 /// Sides and channels of the 3 × 3 convolutions that `--tiles` times in every way.

@@ -8,8 +8,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{KernelError, Result};
 use crate::pages;
@@ -24,6 +23,8 @@ pub struct Buffer {
     len: usize,
     /// From [`pages`], not from the allocator.
     paged: bool,
+    /// The system may have taken the numbers back.
+    offered: bool,
 }
 
 // SAFETY: a buffer owns its memory alone and holds plain numbers.
@@ -48,6 +49,7 @@ impl Buffer {
                 at: at.cast(),
                 len,
                 paged: true,
+                offered: false,
             });
         }
         // SAFETY: the layout's size is not zero.
@@ -57,7 +59,17 @@ impl Buffer {
             at,
             len,
             paged: false,
+            offered: false,
         })
+    }
+
+    /// Lets the system take the memory back while nobody needs the numbers, which are lost or not.
+    fn offer(&mut self) {
+        if let (true, false, Some(layout)) = (self.paged, self.offered, layout(self.len)) {
+            // SAFETY: taken by `zeros` from there with this size, and borrowed alone.
+            unsafe { pages::offer(self.at.cast(), layout.size()) };
+            self.offered = true;
+        }
     }
 
     /// The same as bytes, as this machine orders them: to be read into.
@@ -74,6 +86,7 @@ impl Default for Buffer {
             at: NonNull::dangling(),
             len: 0,
             paged: false,
+            offered: false,
         }
     }
 }
@@ -112,15 +125,46 @@ impl DerefMut for Buffer {
     }
 }
 
-/// Buffers that are free to be used again, up to a number of bytes.
+/// Buffers that are free to be used again. With those that are lent they never take much more than what was
+/// lent at once, and when an operation has ended the system may take their memory back, as far as it is
+/// [`pages`].
 #[derive(Debug)]
 pub struct Arena {
-    free: Mutex<Vec<Buffer>>,
-    /// Bytes that are lent.
-    lent: AtomicUsize,
+    state: Mutex<State>,
     keep: usize,
     /// A buffer is lent for no less than one in so many of its numbers.
     least: usize,
+}
+
+/// Everything in bytes.
+#[derive(Debug, Default)]
+struct State {
+    /// The oldest first.
+    free: Vec<Buffer>,
+    lent: usize,
+    /// Most that was ever lent at once.
+    most: usize,
+    /// Most that was lent at once since an operation began.
+    high: usize,
+}
+
+/// An operation has ended when no more than one in so many of its bytes are lent still.
+const ENDED: usize = 8;
+
+impl State {
+    /// Frees the oldest until no more than `bytes` are kept, or those that the system may take back anyway
+    /// are all that is.
+    fn shrink(&mut self, bytes: usize, but_offered: bool) {
+        let counts = |b: &Buffer| !(but_offered && b.offered);
+        let mut kept: usize = (self.free.iter().filter(|b| counts(b)))
+            .map(|b| 4 * b.len())
+            .sum();
+        self.free.retain(|b| {
+            let goes = kept > bytes && counts(b);
+            kept -= if goes { 4 * b.len() } else { 0 };
+            !goes
+        });
+    }
 }
 
 /// A buffer on loan from an [`Arena`], to which it returns; holds old numbers at first.
@@ -132,8 +176,8 @@ pub struct Pooled {
 }
 
 impl Arena {
-    /// An arena that keeps at most `keep` bytes for later, or as many as are lent, for values of many
-    /// lengths at once.
+    /// An arena for values of many lengths at once, which keeps at most `keep` bytes for later, or as many as
+    /// are lent.
     pub fn new(keep: usize) -> Arc<Arena> {
         Self::lending(keep, 2)
     }
@@ -146,28 +190,38 @@ impl Arena {
 
     fn lending(keep: usize, least: usize) -> Arc<Arena> {
         Arc::new(Arena {
-            free: Mutex::new(Vec::new()),
-            lent: AtomicUsize::new(0),
+            state: Mutex::default(),
             keep,
             least,
         })
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A buffer of `len` numbers with any content.
     pub fn take(self: &Arc<Arena>, len: usize) -> Result<Pooled> {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         let fits = |b: &Buffer| b.len() >= len && b.len() / self.least <= len.max(1024);
-        let best = (free.iter().enumerate())
+        let best = (state.free.iter().enumerate())
             .filter(|(_, b)| fits(b))
             .min_by_key(|(_, b)| b.len())
             .map(|(i, _)| i);
-        let found = best.map(|i| free.swap_remove(i));
-        drop(free);
-        let buffer = match found {
-            Some(buffer) => buffer,
-            None => Buffer::zeros(len)?,
+        let mut buffer = match best {
+            Some(i) => state.free.swap_remove(i),
+            None => {
+                let bytes = state.lent.saturating_add(len.saturating_mul(4));
+                let most = state.most.max(bytes);
+                state.shrink(most.saturating_add(most / 8) - bytes, true);
+                Buffer::zeros(len)?
+            }
         };
-        self.lent.fetch_add(4 * buffer.len(), Relaxed);
+        buffer.offered = false;
+        state.lent += 4 * buffer.len();
+        state.high = state.high.max(state.lent);
+        state.most = state.most.max(state.lent);
+        drop(state);
         Ok(Pooled {
             buffer: Some(buffer),
             len,
@@ -177,18 +231,19 @@ impl Arena {
 
     /// Frees what is kept for later.
     pub fn trim(&self) {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        free.clear();
+        self.state().free.clear();
     }
 
     fn give(&self, buffer: Buffer) {
-        let lent = self.lent.fetch_sub(4 * buffer.len(), Relaxed) - 4 * buffer.len();
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        free.push(buffer);
-        let mut bytes: usize = free.iter().map(|b| 4 * b.len()).sum();
-        // The oldest go first: what was given just now is the likeliest to be asked for.
-        while bytes > self.keep.max(lent) && !free.is_empty() {
-            bytes -= 4 * free.remove(0).len();
+        let mut state = self.state();
+        state.lent -= 4 * buffer.len();
+        // What was given just now is the likeliest to be asked for.
+        state.free.push(buffer);
+        let most = self.keep.max(state.lent);
+        state.shrink(most, false);
+        if state.lent < state.high / ENDED {
+            state.high = state.lent;
+            state.free.iter_mut().for_each(Buffer::offer);
         }
     }
 }
@@ -263,15 +318,44 @@ mod tests {
         let again = arena.take(1900).map(|b| (b.as_ptr(), b.len()));
         assert_eq!(again, first.map(|p| (p, 1900)));
         drop(arena.take(5000));
-        assert!(arena.free.lock().is_ok_and(|free| free.is_empty()));
+        assert!(arena.state().free.is_empty());
     }
 
     #[test]
     fn a_long_buffer_serves_short_values_where_there_is_one_at_a_time() {
-        for (arena, again) in [(Arena::new(1 << 16), false), (Arena::of_one(1 << 16), true)] {
-            let first = arena.take(10_000).map(|b| b.as_ptr());
-            assert_eq!(arena.take(2000).map(|b| b.as_ptr()) == first, again);
+        for (arena, again) in [(Arena::new(1 << 20), false), (Arena::of_one(1 << 20), true)] {
+            drop([arena.take(10_000), arena.take(100_000)]);
+            let long = arena.take(10_000).map(|b| b.as_ptr());
+            assert_eq!(arena.take(2000).map(|b| b.as_ptr()) == long, again);
         }
+    }
+
+    #[test]
+    fn with_what_is_lent_no_more_is_kept_than_an_eighth_over_the_most_that_was() {
+        let arena = Arena::new(1 << 30);
+        let held = arena.take(8000);
+        for len in [1000, 2100, 4300, 8700, 1000] {
+            drop(arena.take(len));
+            let state = arena.state();
+            let kept: usize = state.free.iter().map(|b| 4 * b.len()).sum();
+            assert!(state.lent + kept <= state.most + state.most / 8);
+        }
+        drop(held);
+        assert_eq!(arena.state().lent, 0);
+    }
+
+    #[test]
+    fn what_an_operation_leaves_is_offered_to_the_system_and_lent_again() {
+        let arena = Arena::new(64 << 20);
+        let large = pages::LARGE / 4;
+        drop([arena.take(large), arena.take(3 * large)]);
+        assert!(arena.state().free.iter().all(|b| b.offered == b.paged));
+        assert_eq!(arena.state().free.len(), 2);
+        let mut again = arena.take(3 * large).unwrap_or_else(|e| panic!("{e}"));
+        assert!(again.buffer.as_ref().is_some_and(|b| !b.offered));
+        again.fill(2.0);
+        assert!(again.iter().all(|x| *x == 2.0));
+        assert_eq!(arena.state().free.len(), 1);
     }
 
     #[test]

@@ -52,6 +52,20 @@ pub(crate) unsafe fn free(at: NonNull<u8>, bytes: usize) {
     unsafe { libc::munmap(at.as_ptr().cast(), bytes.next_multiple_of(PAGE)) };
 }
 
+/// Lets the system take the memory at `at` back when it is short of it, until something is written there;
+/// what is read before that are the old bytes or zeros. Costs nothing where the system does not.
+///
+/// # Safety
+/// `at` came from `zeros(bytes)`, and nobody else uses it meanwhile.
+#[cfg(all(target_os = "linux", not(semblance_asan)))]
+pub(crate) unsafe fn offer(at: NonNull<u8>, bytes: usize) {
+    // SAFETY: the caller's promise. A refusal (Linux before 4.5) leaves all as it is.
+    unsafe {
+        let kept = bytes.next_multiple_of(PAGE);
+        libc::madvise(at.as_ptr().cast(), kept, libc::MADV_FREE);
+    }
+}
+
 /// Elsewhere, and where the sanitizer is to watch every buffer, the allocator serves.
 #[cfg(not(all(target_os = "linux", not(semblance_asan))))]
 pub(crate) fn zeros(_: usize) -> Option<NonNull<u8>> {
@@ -64,3 +78,10 @@ pub(crate) fn zeros(_: usize) -> Option<NonNull<u8>> {
 /// None is needed.
 #[cfg(not(all(target_os = "linux", not(semblance_asan))))]
 pub(crate) unsafe fn free(_: NonNull<u8>, _: usize) {}
+
+/// Never called, as [`free`].
+///
+/// # Safety
+/// None is needed.
+#[cfg(not(all(target_os = "linux", not(semblance_asan))))]
+pub(crate) unsafe fn offer(_: NonNull<u8>, _: usize) {}

@@ -27,9 +27,14 @@ use crate::error::{Code, Error, Result};
 
 pub use value::Tensor;
 
-/// Bytes that are kept for the next values. Stops: an edit of a large model that leaves its largest maps
-/// behind.
-const KEEP: usize = 128 << 20;
+/// Bytes that are kept for the next values: a decoder's of 512 × 512 pixels where the system may take them back
+/// ([`Arena`]), which new memory costs a tenth of its time. Stops: an edit of a large model that leaves its
+/// largest maps behind.
+const KEEP: usize = if cfg!(target_os = "linux") {
+    1 << 30
+} else {
+    128 << 20
+};
 /// Bytes that are kept for the next transpose: the largest of Stable Diffusion 1.5's takes
 /// 150 MiB in bf16. Twice that, in f32, is given back.
 const KEEP_FOR_TRANSPOSES: usize = 192 << 20;
