@@ -183,7 +183,7 @@ impl Conv {
         tiling: Tiling,
     ) -> Result<Conv> {
         Ok(Conv {
-            zeros: Buffer::zeros(weights.padded)?,
+            zeros: Buffer::lasting(weights.padded)?,
             weights,
             inputs,
             window,

@@ -85,14 +85,14 @@ impl Weights {
                 data.into()
             }
             None => {
-                let mut data = Buffer::zeros(len)?;
+                let mut data = Buffer::lasting(len)?;
                 fill_all(&mut data);
                 data.into()
             }
         };
         Ok(Weights {
             data,
-            bias: Buffer::zeros(to.panels.columns())?.into(),
+            bias: Buffer::lasting(to.panels.columns())?.into(),
             ..to
         })
     }

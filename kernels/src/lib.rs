@@ -35,6 +35,7 @@ mod packed;
 mod pages;
 mod parts;
 mod product;
+mod slab;
 mod slices;
 mod softmax;
 mod values;

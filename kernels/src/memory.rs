@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{KernelError, Result};
 use crate::pages;
+use crate::slab::{self, Slab};
 
 /// A cache line, and the widest vector.
 const ALIGN: usize = 64;
@@ -21,10 +22,20 @@ const ALIGN: usize = 64;
 pub struct Buffer {
     at: NonNull<f32>,
     len: usize,
-    /// From [`pages`], not from the allocator.
-    paged: bool,
+    home: Home,
     /// The system may have taken the numbers back.
     offered: bool,
+}
+
+/// Where a buffer's memory is from.
+#[derive(Clone, Debug)]
+enum Home {
+    Allocator,
+    Pages,
+    Slab {
+        /// Gives the memory back.
+        _slab: Arc<Slab>,
+    },
 }
 
 // SAFETY: a buffer owns its memory alone and holds plain numbers.
@@ -48,7 +59,7 @@ impl Buffer {
             return Ok(Buffer {
                 at: at.cast(),
                 len,
-                paged: true,
+                home: Home::Pages,
                 offered: false,
             });
         }
@@ -58,14 +69,27 @@ impl Buffer {
         Ok(Buffer {
             at,
             len,
-            paged: false,
+            home: Home::Allocator,
             offered: false,
         })
     }
 
+    /// As [`Buffer::zeros`], for numbers that last, like a model's weights: side by side in large pages.
+    pub fn lasting(len: usize) -> Result<Buffer> {
+        match layout(len).and_then(|layout| slab::piece(layout.size())) {
+            Some((at, _slab)) => Ok(Buffer {
+                at: at.cast(),
+                len,
+                home: Home::Slab { _slab },
+                offered: false,
+            }),
+            None => Buffer::zeros(len),
+        }
+    }
+
     /// Lets the system take the memory back while nobody needs the numbers, which are lost or not.
     fn offer(&mut self) {
-        if let (true, false, Some(layout)) = (self.paged, self.offered, layout(self.len)) {
+        if let (Home::Pages, false, Some(layout)) = (&self.home, self.offered, layout(self.len)) {
             // SAFETY: taken by `zeros` from there with this size, and borrowed alone.
             unsafe { pages::offer(self.at.cast(), layout.size()) };
             self.offered = true;
@@ -85,7 +109,7 @@ impl Default for Buffer {
         Buffer {
             at: NonNull::dangling(),
             len: 0,
-            paged: false,
+            home: Home::Allocator,
             offered: false,
         }
     }
@@ -101,11 +125,12 @@ impl Drop for Buffer {
         let (Some(layout), 1..) = (layout(self.len), self.len) else {
             return;
         };
-        match self.paged {
+        match &self.home {
+            Home::Slab { .. } => {}
             // SAFETY: taken by `zeros` from there with this size, and given back once.
-            true => unsafe { pages::free(self.at.cast(), layout.size()) },
+            Home::Pages => unsafe { pages::free(self.at.cast(), layout.size()) },
             // SAFETY: allocated by `zeros` with this layout, and freed once.
-            false => unsafe { dealloc(self.at.as_ptr().cast(), layout) },
+            Home::Allocator => unsafe { dealloc(self.at.as_ptr().cast(), layout) },
         }
     }
 }
@@ -349,7 +374,13 @@ mod tests {
         let arena = Arena::new(64 << 20);
         let large = pages::LARGE / 4;
         drop([arena.take(large), arena.take(3 * large)]);
-        assert!(arena.state().free.iter().all(|b| b.offered == b.paged));
+        assert!(
+            arena
+                .state()
+                .free
+                .iter()
+                .all(|b| b.offered == matches!(b.home, Home::Pages))
+        );
         assert_eq!(arena.state().free.len(), 2);
         let mut again = arena.take(3 * large).unwrap_or_else(|e| panic!("{e}"));
         assert!(again.buffer.as_ref().is_some_and(|b| !b.offered));

@@ -41,7 +41,7 @@ impl Packed {
 
     /// A copy of `numbers`.
     pub fn copy(numbers: &[f32]) -> Result<Packed> {
-        let mut buffer = Buffer::zeros(numbers.len())?;
+        let mut buffer = Buffer::lasting(numbers.len())?;
         buffer.copy_from_slice(numbers);
         Ok(buffer.into())
     }
