@@ -183,7 +183,7 @@ impl Conv {
         tiling: Tiling,
     ) -> Result<Conv> {
         Ok(Conv {
-            zeros: Buffer::lasting(weights.padded)?,
+            zeros: Buffer::zeros(weights.padded)?,
             weights,
             inputs,
             window,

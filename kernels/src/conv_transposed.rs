@@ -8,11 +8,12 @@
 
 use std::sync::Arc;
 
+use crate::arena::Arena;
 use crate::conv::{Conv, Size, Window};
 use crate::error::{Result, mismatch};
 use crate::finish::Finish;
 use crate::linear::linear;
-use crate::memory::{Arena, with_scratch};
+use crate::memory::with_scratch;
 use crate::pack::{Plain, Weights};
 use crate::slices::by_rows;
 use crate::winograd::Tiling;

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use crate::arena::{Arena, lasting};
 use crate::error::Result;
 use crate::isa::Precision;
-use crate::memory::{Arena, Buffer};
 use crate::pack::Weights;
 use crate::winograd::Tiling;
 
@@ -85,14 +85,14 @@ impl Weights {
                 data.into()
             }
             None => {
-                let mut data = Buffer::lasting(len)?;
+                let mut data = lasting(len)?;
                 fill_all(&mut data);
                 data.into()
             }
         };
         Ok(Weights {
             data,
-            bias: Buffer::lasting(to.panels.columns())?.into(),
+            bias: lasting(to.panels.columns())?.into(),
             ..to
         })
     }

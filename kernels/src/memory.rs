@@ -1,18 +1,15 @@
-//! Memory for numbers: aligned, allocated fallibly, recycled.
+//! Memory for numbers: aligned, allocated fallibly, in large pages where it is large.
 //!
-//! For: values between kernels ([`Arena`], [`Pooled`]) and what a kernel needs while it runs
-//! ([`with_scratch`]). Not for: memory that outlives its engine, or a limit on it (the engine
-//! forecasts).
+//! For: [`Buffer`], and what a kernel needs while it runs ([`with_scratch`]). Not for: values and weights
+//! ([`crate::arena`]), or a limit on memory (the engine forecasts).
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{KernelError, Result};
 use crate::pages;
-use crate::slab::{self, Slab};
 
 /// A cache line, and the widest vector.
 const ALIGN: usize = 64;
@@ -22,20 +19,8 @@ const ALIGN: usize = 64;
 pub struct Buffer {
     at: NonNull<f32>,
     len: usize,
-    home: Home,
-    /// The system may have taken the numbers back.
-    offered: bool,
-}
-
-/// Where a buffer's memory is from.
-#[derive(Clone, Debug)]
-enum Home {
-    Allocator,
-    Pages,
-    Slab {
-        /// Gives the memory back.
-        _slab: Arc<Slab>,
-    },
+    /// From [`pages`], not from the allocator.
+    paged: bool,
 }
 
 // SAFETY: a buffer owns its memory alone and holds plain numbers.
@@ -59,8 +44,7 @@ impl Buffer {
             return Ok(Buffer {
                 at: at.cast(),
                 len,
-                home: Home::Pages,
-                offered: false,
+                paged: true,
             });
         }
         // SAFETY: the layout's size is not zero.
@@ -69,30 +53,20 @@ impl Buffer {
         Ok(Buffer {
             at,
             len,
-            home: Home::Allocator,
-            offered: false,
+            paged: false,
         })
     }
 
-    /// As [`Buffer::zeros`], for numbers that last, like a model's weights: side by side in large pages.
-    pub fn lasting(len: usize) -> Result<Buffer> {
-        match layout(len).and_then(|layout| slab::piece(layout.size())) {
-            Some((at, _slab)) => Ok(Buffer {
-                at: at.cast(),
-                len,
-                home: Home::Slab { _slab },
-                offered: false,
-            }),
-            None => Buffer::zeros(len),
-        }
+    /// Where the numbers begin.
+    pub(crate) fn at(&self) -> NonNull<f32> {
+        self.at
     }
 
     /// Lets the system take the memory back while nobody needs the numbers, which are lost or not.
-    fn offer(&mut self) {
-        if let (Home::Pages, false, Some(layout)) = (&self.home, self.offered, layout(self.len)) {
+    pub(crate) fn offer(&mut self) {
+        if let (true, Some(layout)) = (self.paged, layout(self.len)) {
             // SAFETY: taken by `zeros` from there with this size, and borrowed alone.
             unsafe { pages::offer(self.at.cast(), layout.size()) };
-            self.offered = true;
         }
     }
 
@@ -109,8 +83,7 @@ impl Default for Buffer {
         Buffer {
             at: NonNull::dangling(),
             len: 0,
-            home: Home::Allocator,
-            offered: false,
+            paged: false,
         }
     }
 }
@@ -125,12 +98,11 @@ impl Drop for Buffer {
         let (Some(layout), 1..) = (layout(self.len), self.len) else {
             return;
         };
-        match &self.home {
-            Home::Slab { .. } => {}
+        match self.paged {
             // SAFETY: taken by `zeros` from there with this size, and given back once.
-            Home::Pages => unsafe { pages::free(self.at.cast(), layout.size()) },
+            true => unsafe { pages::free(self.at.cast(), layout.size()) },
             // SAFETY: allocated by `zeros` with this layout, and freed once.
-            Home::Allocator => unsafe { dealloc(self.at.as_ptr().cast(), layout) },
+            false => unsafe { dealloc(self.at.as_ptr().cast(), layout) },
         }
     }
 }
@@ -150,152 +122,6 @@ impl DerefMut for Buffer {
     }
 }
 
-/// Buffers that are free to be used again. With those that are lent they never take much more than what was
-/// lent at once, and when an operation has ended the system may take their memory back, as far as it is
-/// [`pages`].
-#[derive(Debug)]
-pub struct Arena {
-    state: Mutex<State>,
-    keep: usize,
-    /// A buffer is lent for no less than one in so many of its numbers.
-    least: usize,
-}
-
-/// Everything in bytes.
-#[derive(Debug, Default)]
-struct State {
-    /// The oldest first.
-    free: Vec<Buffer>,
-    lent: usize,
-    /// Most that was ever lent at once.
-    most: usize,
-    /// Most that was lent at once since an operation began.
-    high: usize,
-}
-
-/// An operation has ended when no more than one in so many of its bytes are lent still.
-const ENDED: usize = 8;
-
-impl State {
-    /// Frees the oldest until no more than `bytes` are kept, or those that the system may take back anyway
-    /// are all that is.
-    fn shrink(&mut self, bytes: usize, but_offered: bool) {
-        let counts = |b: &Buffer| !(but_offered && b.offered);
-        let mut kept: usize = (self.free.iter().filter(|b| counts(b)))
-            .map(|b| 4 * b.len())
-            .sum();
-        self.free.retain(|b| {
-            let goes = kept > bytes && counts(b);
-            kept -= if goes { 4 * b.len() } else { 0 };
-            !goes
-        });
-    }
-}
-
-/// A buffer on loan from an [`Arena`], to which it returns; holds old numbers at first.
-#[derive(Debug)]
-pub struct Pooled {
-    buffer: Option<Buffer>,
-    len: usize,
-    home: Arc<Arena>,
-}
-
-impl Arena {
-    /// An arena for values of many lengths at once, which keeps at most `keep` bytes for later, or as many as
-    /// are lent.
-    pub fn new(keep: usize) -> Arc<Arena> {
-        Self::lending(keep, 2)
-    }
-
-    /// An arena that keeps at most `keep` bytes for later, for one value after the other: a long buffer
-    /// serves the short ones too.
-    pub fn of_one(keep: usize) -> Arc<Arena> {
-        Self::lending(keep, usize::MAX)
-    }
-
-    fn lending(keep: usize, least: usize) -> Arc<Arena> {
-        Arc::new(Arena {
-            state: Mutex::default(),
-            keep,
-            least,
-        })
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A buffer of `len` numbers with any content.
-    pub fn take(self: &Arc<Arena>, len: usize) -> Result<Pooled> {
-        let mut state = self.state();
-        let fits = |b: &Buffer| b.len() >= len && b.len() / self.least <= len.max(1024);
-        let best = (state.free.iter().enumerate())
-            .filter(|(_, b)| fits(b))
-            .min_by_key(|(_, b)| b.len())
-            .map(|(i, _)| i);
-        let mut buffer = match best {
-            Some(i) => state.free.swap_remove(i),
-            None => {
-                let bytes = state.lent.saturating_add(len.saturating_mul(4));
-                let most = state.most.max(bytes);
-                state.shrink(most.saturating_add(most / 8) - bytes, true);
-                Buffer::zeros(len)?
-            }
-        };
-        buffer.offered = false;
-        state.lent += 4 * buffer.len();
-        state.high = state.high.max(state.lent);
-        state.most = state.most.max(state.lent);
-        drop(state);
-        Ok(Pooled {
-            buffer: Some(buffer),
-            len,
-            home: Arc::clone(self),
-        })
-    }
-
-    /// Frees what is kept for later.
-    pub fn trim(&self) {
-        self.state().free.clear();
-    }
-
-    fn give(&self, buffer: Buffer) {
-        let mut state = self.state();
-        state.lent -= 4 * buffer.len();
-        // What was given just now is the likeliest to be asked for.
-        state.free.push(buffer);
-        let most = self.keep.max(state.lent);
-        state.shrink(most, false);
-        if state.lent < state.high / ENDED {
-            state.high = state.lent;
-            state.free.iter_mut().for_each(Buffer::offer);
-        }
-    }
-}
-
-impl Drop for Pooled {
-    fn drop(&mut self) {
-        if let Some(buffer) = self.buffer.take() {
-            self.home.give(buffer);
-        }
-    }
-}
-
-impl Deref for Pooled {
-    type Target = [f32];
-    fn deref(&self) -> &[f32] {
-        let all: &[f32] = self.buffer.as_deref().unwrap_or_default();
-        all.get(..self.len).unwrap_or_default()
-    }
-}
-
-impl DerefMut for Pooled {
-    fn deref_mut(&mut self) -> &mut [f32] {
-        let all: &mut [f32] = self.buffer.as_deref_mut().unwrap_or_default();
-        all.get_mut(..self.len).unwrap_or_default()
-    }
-}
-
 /// What a thread keeps of its scratch when a kernel is done, in numbers: what the inputs of a tiled
 /// convolution take at most. Larger pieces are freed.
 const KEEP_SCRATCH: usize = 1 << 22;
@@ -304,6 +130,15 @@ const PIECES: usize = 4;
 
 thread_local! {
     static SCRATCH: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Numbers of a piece of scratch for `len`: a power of two, and a large page if it is more than a few small
+/// ones.
+fn scratch(len: usize) -> usize {
+    match 4 * len > pages::LARGE / 8 {
+        true => len.next_power_of_two().max(pages::LARGE / 4),
+        false => len.next_power_of_two().max(1024),
+    }
 }
 
 /// Calls `f` with `len` numbers of scratch that hold anything, kept by the thread for the next call.
@@ -316,7 +151,7 @@ pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> Re
     });
     let mut buffer = match kept {
         Some(buffer) => buffer,
-        None => Buffer::zeros(len.next_power_of_two().max(1024))?,
+        None => Buffer::zeros(scratch(len))?,
     };
     let out = f(buffer.get_mut(..len).unwrap_or_default());
     if buffer.len() <= KEEP_SCRATCH {
@@ -335,59 +170,6 @@ pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_buffer_given_back_is_lent_again_and_at_most_so_many_bytes_are_kept() {
-        let arena = Arena::new(4 * 3000);
-        let first = arena.take(2000).map(|b| b.as_ptr());
-        let again = arena.take(1900).map(|b| (b.as_ptr(), b.len()));
-        assert_eq!(again, first.map(|p| (p, 1900)));
-        drop(arena.take(5000));
-        assert!(arena.state().free.is_empty());
-    }
-
-    #[test]
-    fn a_long_buffer_serves_short_values_where_there_is_one_at_a_time() {
-        for (arena, again) in [(Arena::new(1 << 20), false), (Arena::of_one(1 << 20), true)] {
-            drop([arena.take(10_000), arena.take(100_000)]);
-            let long = arena.take(10_000).map(|b| b.as_ptr());
-            assert_eq!(arena.take(2000).map(|b| b.as_ptr()) == long, again);
-        }
-    }
-
-    #[test]
-    fn with_what_is_lent_no_more_is_kept_than_an_eighth_over_the_most_that_was() {
-        let arena = Arena::new(1 << 30);
-        let held = arena.take(8000);
-        for len in [1000, 2100, 4300, 8700, 1000] {
-            drop(arena.take(len));
-            let state = arena.state();
-            let kept: usize = state.free.iter().map(|b| 4 * b.len()).sum();
-            assert!(state.lent + kept <= state.most + state.most / 8);
-        }
-        drop(held);
-        assert_eq!(arena.state().lent, 0);
-    }
-
-    #[test]
-    fn what_an_operation_leaves_is_offered_to_the_system_and_lent_again() {
-        let arena = Arena::new(64 << 20);
-        let large = pages::LARGE / 4;
-        drop([arena.take(large), arena.take(3 * large)]);
-        assert!(
-            arena
-                .state()
-                .free
-                .iter()
-                .all(|b| b.offered == matches!(b.home, Home::Pages))
-        );
-        assert_eq!(arena.state().free.len(), 2);
-        let mut again = arena.take(3 * large).unwrap_or_else(|e| panic!("{e}"));
-        assert!(again.buffer.as_ref().is_some_and(|b| !b.offered));
-        again.fill(2.0);
-        assert!(again.iter().all(|x| *x == 2.0));
-        assert_eq!(arena.state().free.len(), 1);
-    }
 
     #[test]
     fn large_buffers_are_zeros_to_their_last_number_and_can_be_written() {

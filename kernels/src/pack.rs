@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use crate::arena::{Arena, lasting};
 use crate::error::{Result, mismatch};
 use crate::isa::{Cpu, Geometry, Precision};
-use crate::memory::{Arena, Buffer};
 use crate::packed::Packed;
 use crate::winograd::Tiling;
 
@@ -190,7 +190,7 @@ impl Weights {
             (o < half).then_some(if j < lanes { o } else { half + o })
         };
         let column = layout.column();
-        let mut data = Buffer::lasting(column * panels.columns())?;
+        let mut data = lasting(column * panels.columns())?;
         let fill = |(p, panel): (usize, &mut [f32])| {
             let width = panels.width(p);
             let outputs: Vec<_> = (0..width).map(|j| output(p, j)).collect();
@@ -219,7 +219,7 @@ impl Weights {
         data.par_chunks_mut((column * panels.wide).max(1))
             .enumerate()
             .for_each(fill);
-        let mut packed = Buffer::lasting(panels.columns())?;
+        let mut packed = lasting(panels.columns())?;
         for (i, to) in packed.iter_mut().enumerate() {
             if let Some(o) = output(i / panels.wide, i % panels.wide) {
                 *to = bias.and_then(|b| b.get(o)).copied().unwrap_or_default();
@@ -269,7 +269,7 @@ impl Weights {
     /// shared.
     pub fn without_bias(&self) -> Result<Weights> {
         Ok(Weights {
-            bias: Buffer::lasting(self.bias.len())?.into(),
+            bias: lasting(self.bias.len())?.into(),
             ..self.share()
         })
     }

@@ -6,9 +6,10 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use crate::arena::{Pooled, lasting};
 use crate::error::Result;
 use crate::mapped::Mapped;
-use crate::memory::{Buffer, Pooled};
+use crate::memory::Buffer;
 
 /// What a piece begins at a multiple of, in numbers: a cache line.
 pub const LINE: usize = 16;
@@ -41,7 +42,7 @@ impl Packed {
 
     /// A copy of `numbers`.
     pub fn copy(numbers: &[f32]) -> Result<Packed> {
-        let mut buffer = Buffer::lasting(numbers.len())?;
+        let mut buffer = lasting(numbers.len())?;
         buffer.copy_from_slice(numbers);
         Ok(buffer.into())
     }

@@ -9,9 +9,10 @@
 //! whole steps of the path's products are ever rounded ([`Cpu::rounds`]), so that they lie as a product takes
 //! them.
 
+use crate::arena::Pooled;
 use crate::error::{Result, mismatch};
 use crate::isa::{Cpu, Precision};
-use crate::memory::{Buffer, Pooled};
+use crate::memory::Buffer;
 use crate::slices::by_rows;
 use crate::vector::{Vector, Wide};
 

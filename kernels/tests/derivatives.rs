@@ -302,7 +302,7 @@ fn check_norms(samples: usize, rows: usize, width: usize, groups: usize, act: Ac
 
 /// Memory that last held what is no number, as a transpose may find it.
 fn used() -> Arc<Arena> {
-    let arena = Arena::of_one(1 << 24);
+    let arena = Arena::new(1 << 27);
     arena.take(1 << 21).unwrap().fill(f32::NAN);
     arena
 }

@@ -133,7 +133,7 @@ impl Native {
         Native {
             cpu,
             arena: Arena::new(KEEP),
-            transposes: Arena::of_one(KEEP_FOR_TRANSPOSES),
+            transposes: Arena::new(KEEP_FOR_TRANSPOSES),
         }
     }
 
