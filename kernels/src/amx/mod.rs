@@ -89,7 +89,7 @@ impl<I: Instructions> Micro for Tiles<I> {
     const EVEN: bool = true;
     // Every CPU with tiles has 2 MiB of second cache.
     const CHUNK: Chunk = Chunk {
-        bytes: 656 << 10,
+        bytes: 1312 << 10,
         rows: 512,
         panel: 384 << 10,
         block: 96 << 10,
