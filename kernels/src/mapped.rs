@@ -83,7 +83,10 @@ mod system {
         }
         // SAFETY: nobody may write to the file, and its owner would have to allow it first: it stays as
         // it is for as long as it is mapped.
-        unsafe { MmapOptions::new().offset(from).len(bytes).map(file) }.ok()
+        let map = unsafe { MmapOptions::new().offset(from).len(bytes).map(file) }.ok()?;
+        // In large pages where the file system has them; else nothing is lost.
+        let _ = map.advise(Advice::HugePage);
+        Some(map)
     }
 
     fn on_a_disk_of_ours(file: &File) -> bool {

@@ -29,6 +29,9 @@ const MAGIC: [u8; 16] = *b"semblance packed";
 const HEADER: usize = 64;
 /// Bytes that are had and checked at a time: they lie in the second cache meanwhile.
 const CHUNK: usize = 1 << 20;
+/// Bytes that are written at a time, from a multiple of as many on: a file system that has large pages takes them
+/// as such, and a product that comes to weights in small ones waits for the page table.
+const WRITE: usize = 4 << 20;
 /// Longest index. Stops: a file whose index fills the memory; that of Stable Diffusion 1.5 has 0.2 MB.
 const MAX_INDEX: u64 = 64 << 20;
 
@@ -210,7 +213,7 @@ impl Writer {
     /// A file in `folder` that will become `path`.
     pub fn new(folder: &Path, path: &Path, key: &str) -> Result<Writer> {
         let temporary = folder::temporary(folder)?;
-        let mut file = BufWriter::with_capacity(CHUNK, temporary);
+        let mut file = BufWriter::with_capacity(WRITE, temporary);
         // Without its magic it is no file of ours yet.
         file.write_all(&[0; HEADER])?;
         Ok(Writer {
@@ -242,7 +245,13 @@ impl Writer {
 
     fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
-            let (now, later) = bytes.split_at(bytes.len().min(CHUNK - self.filled));
+            let room = WRITE - self.file.buffer().len().min(WRITE);
+            if room == 0 {
+                self.file.flush()?;
+                continue;
+            }
+            let now = bytes.len().min(CHUNK - self.filled).min(room);
+            let (now, later) = bytes.split_at(now);
             self.file.write_all(now)?;
             self.sum.update(now);
             self.filled += now.len();
