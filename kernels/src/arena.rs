@@ -162,7 +162,7 @@ impl State {
 }
 
 impl Arena {
-    /// An arena that keeps at most `keep` bytes for later, or as many as are lent.
+    /// An arena that keeps at most `keep` bytes for later, or as many as are lent; nothing if it is 0.
     pub fn new(keep: usize) -> Arc<Arena> {
         Arc::new(Arena {
             state: Mutex::default(),
@@ -203,7 +203,10 @@ impl Arena {
             block.ranges.free(range);
             block.lent -= bytes;
         }
-        let most = self.keep.max(state.lent);
+        let most = match self.keep {
+            0 => 0,
+            keep => keep.max(state.lent),
+        };
         state.shrink(most, false);
         if state.lent < state.high / ENDED {
             state.high = state.lent;
@@ -296,6 +299,16 @@ mod tests {
         let kept: usize = arena.state().blocks.iter().map(|b| bytes(b.lines)).sum();
         assert!(kept <= 100 << 20, "{kept}");
         assert!(!arena.state().blocks.is_empty());
+    }
+
+    #[test]
+    fn nothing_is_kept_where_nothing_is_to_be() {
+        let arena = Arena::new(0);
+        let held = [arena.take(60 << 20), arena.take(1)];
+        drop(arena.take(50 << 20));
+        assert!(arena.state().blocks.iter().all(|b| b.lent > 0));
+        drop(held);
+        assert!(arena.state().blocks.is_empty());
     }
 
     #[test]
