@@ -110,8 +110,8 @@ impl Block {
         })
     }
 
-    /// Where `lines` are lent, if they are here: a block that was made for a long range serves no short ones,
-    /// which would keep it from the next.
+    /// Where `lines` are lent, if they are here: a block of more than the usual lines serves no range of less than
+    /// half of them, which would keep it from the next long one.
     fn lend(&mut self, lines: u32) -> Option<(NonNull<f32>, Allocation)> {
         let fits = lines <= self.lines && (self.lines <= BLOCK || lines >= self.lines / 2);
         let range = fits.then(|| self.ranges.allocate(lines)).flatten()?;

@@ -27,8 +27,8 @@ use crate::error::{Code, Error, Result};
 
 pub use value::Tensor;
 
-/// Bytes that are kept for the next values: a decoder's of 512 × 512 pixels where the system may take them back
-/// ([`Arena`]), which new memory costs a tenth of its time. Stops: an edit of a large model that leaves its
+/// Bytes that are kept for the next values: those of a decoder of 512 × 512 pixels where the system may take them
+/// back ([`Arena`]), for new memory costs it a tenth of its time or more. Stops: an edit of a large model that leaves its
 /// largest maps behind.
 const KEEP: usize = if cfg!(target_os = "linux") {
     1 << 30
