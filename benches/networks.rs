@@ -33,6 +33,7 @@ use semblance::nn::tape::{Memory, Tape};
 use semblance::nn::{Ops, Shape};
 use semblance::weights::{ModelSource, Packs, Tensors};
 use semblance::{Latent, Result};
+use semblance_kernels::Workers;
 
 use timed::Timed;
 
@@ -135,7 +136,8 @@ fn predict<O: Ops + 'static>(ops: O, side: usize) -> impl FnMut() -> Vec<f32> {
     let x = Shape::map(1, side, side, 4);
     let x = ops.value(noise(x.len(), 4), x).unwrap();
     move || {
-        let y = net.forward(&ops, &x, &[500.0], &keys, &run).unwrap();
+        let forward = || net.forward(&ops, &x, &[500.0], &keys, &run);
+        let y = ops.awake(forward).unwrap();
         ops.numbers(&y.out).unwrap()
     }
 }
@@ -353,8 +355,8 @@ fn shares(ops: &Timed, measures: Vec<Measure>) {
 
 fn main() {
     // In a pool's thread, as the engine runs them: from outside every operation would wait for another.
-    let pool = rayon::ThreadPoolBuilder::new().build().unwrap();
-    pool.install(run);
+    let threads = std::thread::available_parallelism().unwrap();
+    Workers::new("bench", threads.get()).unwrap().run(run);
 }
 
 fn run() {

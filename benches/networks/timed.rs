@@ -70,6 +70,10 @@ impl Ops for Timed {
         self.0.name()
     }
 
+    fn awake<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.0.awake(f)
+    }
+
     fn make_conv(&self, spec: ConvSpec<'_>) -> Result<Self::Conv> {
         let (size, stride) = (spec.size, spec.stride);
         let map = spec

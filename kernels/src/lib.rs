@@ -42,6 +42,7 @@ mod values;
 mod vector;
 mod vector_math;
 mod winograd;
+mod workers;
 
 pub use arena::{Arena, Pooled};
 pub use attention::{Heads, Mask, attention, attention_rounds};
@@ -67,3 +68,4 @@ pub use packed::{LINE, Packed};
 pub use slices::{activate, combine, concat, max_pool, softmax, upsample};
 pub use values::{Input, Output, widen};
 pub use winograd::Tiling;
+pub use workers::{Workers, awake};

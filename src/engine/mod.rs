@@ -20,8 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use once_cell::sync::OnceCell;
-use rayon::{ThreadPool, ThreadPoolBuilder};
-use semblance_kernels::{CpuPath, FpScope};
+use semblance_kernels::{CpuPath, FpScope, Workers};
 use serde_json::json;
 
 use self::plan::Plan;
@@ -89,8 +88,8 @@ struct Shared {
     cpu_path: String,
     threads: NonZeroUsize,
     memory_limit: Option<u64>,
-    pool: OnceCell<Arc<ThreadPool>>,
-    pixels: OnceCell<Arc<ThreadPool>>,
+    pool: OnceCell<Arc<Workers>>,
+    pixels: OnceCell<Arc<Workers>>,
     /// The model's hash, where it was needed before the model was.
     hash: OnceCell<String>,
     packs: Packs,
@@ -113,7 +112,7 @@ pub struct Edit {
     placement: Placement,
     recipe: Recipe,
     report: Report,
-    pool: Arc<ThreadPool>,
+    pool: Arc<Workers>,
 }
 
 impl fmt::Debug for Engine {
@@ -183,9 +182,7 @@ impl Engine {
                 .forecast(None)
                 .check(Limit::of(shared.memory_limit))?;
             let _mode = FpScope::enter();
-            shared
-                .pool()?
-                .install(|| shared.seat.load(shared, control))?;
+            shared.pool()?.run(|| shared.seat.load(shared, control))?;
         }
         control.tell(Phase::Load, 1.0)
     }
@@ -275,7 +272,7 @@ impl Engine {
         let _mode = FpScope::enter();
         let patch = shared
             .pixels()?
-            .install(|| Patch::read_until(layer, mask, &grids, cancel))?;
+            .run(|| Patch::read_until(layer, mask, &grids, cancel))?;
         Ok(Request {
             plan,
             patch,
@@ -294,7 +291,7 @@ impl Engine {
         let _mode = FpScope::enter();
         self.0
             .pool()?
-            .install(|| self.0.seat.run(&self.0, request, control))
+            .run(|| self.0.seat.run(&self.0, request, control))
     }
 
     /// Forgets cached encodings and inversions.
@@ -305,13 +302,13 @@ impl Engine {
 
 impl Shared {
     /// The pool of the model's work, made when it is first needed.
-    fn pool(&self) -> Result<Arc<ThreadPool>> {
+    fn pool(&self) -> Result<Arc<Workers>> {
         let make = || pool("semblance", self.threads);
         self.pool.get_or_try_init(make).cloned()
     }
 
     /// The pool for pixels: none of its work is long, so nobody waits long for it.
-    fn pixels(&self) -> Result<Arc<ThreadPool>> {
+    fn pixels(&self) -> Result<Arc<Workers>> {
         let make = || pool("semblance-pixels", self.threads);
         self.pixels.get_or_try_init(make).cloned()
     }
@@ -416,7 +413,7 @@ impl Edit {
     ) -> Result<Tally> {
         let _mode = FpScope::enter();
         self.pool
-            .install(|| render(&self.change, &self.placement, src, mask, dst))
+            .run(|| render(&self.change, &self.placement, src, mask, dst))
     }
 
     /// As [`Edit::render`], over the layer's own buffer.
@@ -427,7 +424,7 @@ impl Edit {
     ) -> Result<Tally> {
         let _mode = FpScope::enter();
         self.pool
-            .install(|| render_in_place(&self.change, &self.placement, layer, mask))
+            .run(|| render_in_place(&self.change, &self.placement, layer, mask))
     }
 
     /// The same edit on a copy of the layer at another size, for a preview: `src` shows the layer's
@@ -443,7 +440,7 @@ impl Edit {
         dst: &mut LayerViewMut<'_>,
     ) -> Result<Tally> {
         let _mode = FpScope::enter();
-        self.pool.install(|| {
+        self.pool.run(|| {
             let whole = src.rect();
             copy_pixels(src, dst)?;
             render_reduced(&self.change, &self.placement, (part, whole), dst, mask)
@@ -458,7 +455,7 @@ impl Edit {
         mask: Option<&MaskView<'_>>,
     ) -> Result<Tally> {
         let _mode = FpScope::enter();
-        self.pool.install(|| {
+        self.pool.run(|| {
             let whole = copy.rect();
             render_reduced(&self.change, &self.placement, (part, whole), copy, mask)
         })
@@ -476,12 +473,9 @@ impl Edit {
 }
 
 /// A pool whose threads compute in the default floating-point mode.
-fn pool(name: &'static str, threads: NonZeroUsize) -> Result<Arc<ThreadPool>> {
+fn pool(name: &'static str, threads: NonZeroUsize) -> Result<Arc<Workers>> {
     let _mode = FpScope::enter();
-    ThreadPoolBuilder::new()
-        .num_threads(threads.get())
-        .thread_name(move |i| format!("{name}-{i}"))
-        .build()
+    Workers::new(name, threads.get())
         .map(Arc::new)
         .map_err(|e| {
             Error::new(Code::OutOfMemory, format!("threads = {threads}: {e}"))

@@ -370,7 +370,8 @@ impl<O: Ops + 'static> Pipeline<O> {
     /// Encodes a text; a longer one than the model takes is cut, see [`TextEmbedding::dropped`].
     pub fn encode_text(&self, text: &str, cancel: &Cancel) -> Result<TextEmbedding> {
         let tokens = self.tokenizer.ids(text)?;
-        let hidden = self.text.forward(&self.ops, &[&tokens.ids], cancel)?;
+        let forward = || self.text.forward(&self.ops, &[&tokens.ids], cancel);
+        let hidden = self.ops.awake(forward)?;
         Ok(TextEmbedding {
             data: self.ops.numbers(&hidden)?,
             length: tokens.ids.len(),
@@ -414,7 +415,8 @@ impl<O: Ops + 'static> Pipeline<O> {
         }
         let shape = Shape::tokens(1, text.length, text.width);
         let value = self.ops.value(text.data.clone(), shape)?;
-        Ok(Context(self.unet.text_keys(&self.ops, &value)?))
+        let keys = || self.unet.text_keys(&self.ops, &value);
+        Ok(Context(self.ops.awake(keys)?))
     }
 
     /// Σ weightᵢ · contextᵢ, which is the context of the same mix of embeddings (keys and values are
@@ -470,7 +472,8 @@ impl<O: Ops + 'static> Pipeline<O> {
         let times: Vec<f32> = batch.iter().map(|(_, t, _)| *t).collect();
         let contexts: Vec<_> = batch.iter().map(|(.., context)| &context.0).collect();
         let text = TextKeys::stack(&self.ops, &contexts)?;
-        let Prediction { out, middle } = self.unet.forward(&self.ops, &x, &times, &text, cancel)?;
+        let forward = || self.unet.forward(&self.ops, &x, &times, &text, cancel);
+        let Prediction { out, middle } = self.ops.awake(forward)?;
         let out = self.ops.numbers_nchw(&out)?;
         let latents = out
             .chunks_exact(shape.len() / shape.n)
@@ -519,7 +522,8 @@ impl<O: Ops + 'static> Pipeline<O> {
             ));
         }
         let x = self.ops.value_nchw(rgb, Shape::map(1, height, width, 3))?;
-        let mut data = self.vae.encode(&self.ops, &x, cancel)?.mean;
+        let encode = || self.vae.encode(&self.ops, &x, cancel);
+        let mut data = self.ops.awake(encode)?.mean;
         let scale = self.vae.config().scaling_factor as f32;
         data.iter_mut().for_each(|x| *x *= scale);
         Ok(Latent {
@@ -536,8 +540,8 @@ impl<O: Ops + 'static> Pipeline<O> {
         let scale = self.vae.config().scaling_factor as f32;
         let data: Vec<f32> = latent.data.iter().map(|x| x / scale).collect();
         let z = self.ops.value_nchw(&data, shape)?;
-        self.ops
-            .numbers_nchw(&self.vae.decode(&self.ops, &z, cancel)?)
+        let decode = || self.vae.decode(&self.ops, &z, cancel);
+        self.ops.numbers_nchw(&self.ops.awake(decode)?)
     }
 }
 

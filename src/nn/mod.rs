@@ -288,6 +288,11 @@ pub trait Ops: Send + Sync {
         self.value(data, to)
     }
 
+    /// Runs `f`, a network's operations one after the other: a backend may keep its threads awake for them.
+    fn awake<R>(&self, f: impl FnOnce() -> R) -> R {
+        f()
+    }
+
     /// A model says that one of its blocks ends here and few values go on: where a reading may forget
     /// what is inside and compute it again.
     fn boundary(&self) {}

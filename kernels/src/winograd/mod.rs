@@ -76,7 +76,19 @@ impl Tiling {
     /// places: in bf16 too, whose error through a whole U-Net of Stable Diffusion 1.5's shape is then 1.5 %
     /// (1.1 % by the middle one; PyTorch's in bf16 is 1.7 %). Weights grow with the tile, to 1.8, 2.7 and
     /// 4 times as many: where few places share many, the middle one is taken, or they stay as they are.
-    /// AMX is direct: its products cost a tenth, and the transforms what they do elsewhere (not measured).
+    ///
+    /// Those weights lay in a cache. In a network they come from far away, and an Intel core with AMX
+    /// multiplies some 20 places on vectors in the time that a weight takes it. There 4² stays direct and 8²
+    /// is 2 × 2: milliseconds of those convolutions in the embedded model's U-Net, direct / 2 × 2 / 4 × 2 /
+    /// 4 × 4 (`cargo bench --bench networks -- --alone --shares`, avx512, two cores):
+    ///
+    /// | map | |
+    /// |---|---|
+    /// | 4² | 1.1 / 2.1 / 2.7 / – |
+    /// | 8² | 1.0 / 0.9 / 1.1 / 1.3 |
+    /// | 16² | 1.0 / 0.9 / 0.8 / 0.8 |
+    ///
+    /// AMX itself is direct: its products cost a tenth, and the transforms what they do elsewhere (not measured).
     pub fn choose(
         cpu: Cpu,
         (inputs, outputs): (usize, usize),
@@ -94,10 +106,12 @@ impl Tiling {
         if !suits || cpu.path() == CpuPath::Amx {
             return Tiling::Direct;
         }
-        let large = places >= 64 && weights <= 1 << 10;
-        match large {
-            true => Tiling::FourByFour,
-            false => Tiling::FourByTwo,
+        let waits = CpuPath::best() == CpuPath::Amx;
+        match (waits, places) {
+            (true, ..64) => Tiling::Direct,
+            (true, ..256) => Tiling::TwoByTwo,
+            (false, 64..) | (true, _) if weights <= 1 << 10 => Tiling::FourByFour,
+            _ => Tiling::FourByTwo,
         }
     }
 

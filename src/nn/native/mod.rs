@@ -305,6 +305,10 @@ impl Ops for Native {
         }))
     }
 
+    fn awake<R>(&self, f: impl FnOnce() -> R) -> R {
+        kernels::awake(f)
+    }
+
     fn packing(&self) -> Option<String> {
         packing::of(self.cpu)
     }
