@@ -75,9 +75,7 @@ pub(crate) fn round<M: Micro>(x: Input<'_>, to: &mut [f32]) {
         Input::Plain(x) => M::round(x, to),
         Input::Rounded(x) => {
             let (places, zeros) = to.split_at_mut(x.len().min(to.len()));
-            for (to, from) in places.iter_mut().zip(x) {
-                *to = *from;
-            }
+            places.copy_from_slice(x.get(..places.len()).unwrap_or_default());
             zeros.fill(0.0);
         }
     }
@@ -95,41 +93,60 @@ pub(crate) fn pack_across<M: Micro>(
 ) {
     /// Places that are rounded at a time.
     const RUN: usize = 64;
-    let panels = columns.panels;
-    let panel = (panels.wide * columns.depth).max(1);
+    let Columns {
+        panels,
+        depth,
+        precision,
+    } = columns;
+    let panel = (panels.wide * depth).max(1);
+    let each = 4 / precision.bytes();
     for (p, to) in to.chunks_mut(panel).enumerate() {
         let width = panels.width(p);
         for j in 0..width {
             let row = p * panels.wide + j;
-            let mut places = to.iter_mut().skip(j).step_by(width);
             let from = match row < rows {
                 true => head_of(x, heads, rows, task, row),
                 false => Input::Plain(&[]),
             };
-            match (columns.precision, from) {
-                (Precision::F32, Input::Plain(from)) => fill(places, from.iter().copied()),
-                // Refused before.
-                (Precision::F32, Input::Rounded(_)) => places.for_each(|to| *to = 0.0),
-                (Precision::Bf16, from) => {
-                    for first in (0..columns.depth).step_by(RUN) {
-                        let mut rounded = [0.0; RUN];
-                        let at = (2 * first).min(from.len());
-                        let part = from.part(at, (from.len() - at).min(2 * RUN));
-                        round::<M>(part, &mut rounded);
-                        let places = places.by_ref().take(columns.depth - first);
-                        places.zip(&rounded).for_each(|(to, pair)| *to = *pair);
+            for first in (0..depth).step_by(RUN) {
+                let count = RUN.min(depth - first);
+                let at = (each * first).min(from.len());
+                let part = from.part(at, (from.len() - at).min(each * count));
+                let mut room = [0.0; RUN];
+                let numbers = match (precision, part) {
+                    (Precision::F32, Input::Plain(part)) => part,
+                    (Precision::Bf16, Input::Rounded(part)) => part,
+                    (Precision::Bf16, Input::Plain(part)) => {
+                        M::round(part, &mut room);
+                        &room
                     }
-                }
+                    // Refused before.
+                    (Precision::F32, Input::Rounded(_)) => &room,
+                };
+                let places = to.get_mut(first * width + j..).unwrap_or_default();
+                put_across(numbers, places, width, count);
             }
         }
     }
 }
 
-/// Puts `numbers` into `places`, then zeros.
+/// Puts `numbers`, then zeros, into `count` places `width` apart.
 #[inline(always)]
-fn fill<'a>(places: impl Iterator<Item = &'a mut f32>, numbers: impl Iterator<Item = f32>) {
-    let numbers = numbers.chain(std::iter::repeat(0.0));
-    places.zip(numbers).for_each(|(to, x)| *to = x);
+fn put_across(numbers: &[f32], places: &mut [f32], width: usize, count: usize) {
+    if count == 0 || (count - 1) * width >= places.len() {
+        debug_assert!(count == 0, "no room for {count} numbers {width} apart");
+        return;
+    }
+    let to = places.as_mut_ptr();
+    let numbers = numbers.get(..count).unwrap_or(numbers);
+    for (i, number) in numbers.iter().enumerate() {
+        // SAFETY: at most `count` numbers, for whose last one there is a place.
+        unsafe { to.add(i * width).write(*number) };
+    }
+    for i in numbers.len()..count {
+        // SAFETY: as above.
+        unsafe { to.add(i * width).write(0.0) };
+    }
 }
 
 /// Packs the `rows` rows of head `task` of `x` as rows: a column for each of the head's numbers.
@@ -157,20 +174,42 @@ pub(crate) fn pack_along<M: Micro>(
             false => Input::Plain(&[]),
         };
         for (i, to) in to.chunks_exact_mut(width).enumerate() {
-            match (columns.precision, part(i)) {
-                (Precision::F32, Input::Plain(part)) => fill(to.iter_mut(), part.iter().copied()),
-                // Refused before.
-                (Precision::F32, Input::Rounded(_)) => to.fill(0.0),
-                (Precision::Bf16, _) => {
+            if columns.precision == Precision::F32 {
+                match part(i) {
+                    Input::Plain(part) => put_across(part, to, 1, width),
+                    // Refused before.
+                    Input::Rounded(_) => to.fill(0.0),
+                }
+                continue;
+            }
+            match (part(2 * i), part(2 * i + 1)) {
+                (Input::Rounded(first), Input::Rounded(second)) => {
+                    turns_rounded(first, second, to);
+                }
+                (first, second) => {
                     let mut rooms = [[0.0; 32]; 2];
-                    let [first, second] = &mut rooms;
-                    let first = part(2 * i).widened::<M::Vector>(first);
-                    let second = part(2 * i + 1).widened::<M::Vector>(second);
+                    let [one, two] = &mut rooms;
+                    let first = first.widened::<M::Vector>(one);
+                    let second = second.widened::<M::Vector>(two);
                     turns::<M::Vector>(first, second, to);
                 }
             }
         }
     }
+}
+
+/// The numbers of two rounded rows of one length by turns, then zeros.
+#[inline(always)]
+fn turns_rounded(first: &[f32], second: &[f32], to: &mut [f32]) {
+    let count = 2 * first.len().min(second.len());
+    let (to, zeros) = to.split_at_mut(count.min(to.len()));
+    let (pairs, _) = to.as_chunks_mut::<2>();
+    for ([low, high], (a, b)) in pairs.iter_mut().zip(first.iter().zip(second)) {
+        let (a, b) = (a.to_bits(), b.to_bits());
+        *low = f32::from_bits(a & 0xFFFF | b << 16);
+        *high = f32::from_bits(a >> 16 | b & 0xFFFF_0000);
+    }
+    zeros.fill(0.0);
 }
 
 /// The numbers of `first` and `second`, which may have none, rounded and by turns, into `to`, then zeros.

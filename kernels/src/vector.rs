@@ -40,6 +40,34 @@ pub(crate) trait Vector: Copy {
     /// `at` may be written for [`Vector::LANES`] numbers.
     unsafe fn store_bf16(self, at: *mut u16);
 
+    /// Stores the first `count` numbers, at most all.
+    ///
+    /// # Safety
+    /// `at` may be written for `count` numbers.
+    #[inline(always)]
+    unsafe fn store_first(self, count: usize, at: *mut f32) {
+        let mut numbers = [0.0_f32; MOST_LANES];
+        // SAFETY: the caller's promise; the array is as long as any vector.
+        unsafe {
+            self.store(numbers.as_mut_ptr());
+            std::ptr::copy_nonoverlapping(numbers.as_ptr(), at, count.min(Self::LANES));
+        }
+    }
+
+    /// Stores the bf16 numbers nearest to the first `count` ones, at most all.
+    ///
+    /// # Safety
+    /// `at` may be written for `count` numbers.
+    #[inline(always)]
+    unsafe fn store_first_bf16(self, count: usize, at: *mut u16) {
+        let mut numbers = [0_u16; MOST_LANES];
+        // SAFETY: the caller's promise; the array is as long as any vector.
+        unsafe {
+            self.store_bf16(numbers.as_mut_ptr());
+            std::ptr::copy_nonoverlapping(numbers.as_ptr(), at, count.min(Self::LANES));
+        }
+    }
+
     /// Stores the nearest bf16 numbers of self and of `next` by turns, self's first.
     ///
     /// # Safety
@@ -89,17 +117,20 @@ pub(crate) unsafe fn load_part<V: Vector>(at: *const f32, count: usize) -> V {
     }
 }
 
-/// All numbers of `x` as one.
+/// All numbers of `x` as one, halves first: the shortest chain.
 #[inline(always)]
 pub(crate) fn fold<V: Vector>(x: V, f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut numbers = [0.0_f32; MOST_LANES];
     // SAFETY: the array is as long as any vector.
     unsafe { x.store(numbers.as_mut_ptr()) };
-    let mut all = numbers[0];
-    for x in &numbers[1..V::LANES] {
-        all = f(all, *x);
+    let mut count = V::LANES;
+    while count > 1 {
+        count /= 2;
+        for i in 0..count {
+            numbers[i] = f(numbers[i], numbers[i + count]);
+        }
     }
-    all
+    numbers[0]
 }
 
 impl Cpu {
@@ -294,7 +325,7 @@ pub(crate) mod x86 {
     macro_rules! vector {
         ($name:ident, $inner:ty, $lanes:literal, ($load:ident, $widen:ident), $store:ident, $set:ident, $fma:ident,
          ($round:expr, $pair:expr), ($exp2:expr, $reciprocal:expr, $exceeds:expr),
-         [$($of_two:ident $instruction:ident),*]) => {
+         [$($of_two:ident $instruction:ident),*] $(, first: $first:expr)?) => {
             #[derive(Clone, Copy)]
             pub struct $name($inner);
 
@@ -330,6 +361,14 @@ pub(crate) mod x86 {
                     // SAFETY: as above.
                     unsafe { $pair(self, next, at) }
                 }
+
+                $(
+                    #[inline(always)]
+                    unsafe fn store_first_bf16(self, count: usize, at: *mut u16) {
+                        // SAFETY: as above.
+                        unsafe { $first(self, count, at) }
+                    }
+                )?
 
                 #[inline(always)]
                 fn splat(x: f32) -> Self {
@@ -373,7 +412,7 @@ pub(crate) mod x86 {
     }
 
     macro_rules! avx512 {
-        ($name:ident, $round:expr, $pair:expr) => {
+        ($name:ident, $round:expr, $pair:expr $(, first: $first:expr)?) => {
             vector!(
                 $name,
                 __m512,
@@ -392,6 +431,7 @@ pub(crate) mod x86 {
                     max _mm512_max_ps,
                     power power512
                 ]
+                $(, first: $first)?
             );
         };
     }
@@ -403,6 +443,17 @@ pub(crate) mod x86 {
         unsafe {
             let rounded: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(x.0));
             _mm256_storeu_si256(at.cast(), rounded);
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    unsafe fn first_bf16(x: Bf16, count: usize, at: *mut u16) {
+        let mask = (1_u32 << count.min(Bf16::LANES)) - 1;
+        // SAFETY: the caller may write `count` numbers there; both are 256 bits without invalid patterns.
+        unsafe {
+            let rounded: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(x.0));
+            _mm256_mask_storeu_epi16(at.cast(), mask as u16, rounded);
         }
     }
 
@@ -523,5 +574,5 @@ pub(crate) mod x86 {
         round_plainly::<Avx512, 16>,
         pair_plainly::<Avx512, 16>
     );
-    avx512!(Bf16, round_bf16, pair_bf16);
+    avx512!(Bf16, round_bf16, pair_bf16, first: first_bf16);
 }

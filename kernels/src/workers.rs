@@ -7,7 +7,7 @@
 //! longer than most operations of a small network: two shares of 20 µs are then done in 58 instead of 21
 //! (two cores in a virtual machine). Threads that stay awake ask for shares until the network is
 //! done, but leave at once when somebody else waits for the pool: a run that they took up between two shares
-//! would keep the network waiting to its end.
+//! would keep the network waiting to its end. So it is handed in only when none of them is asking.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -24,18 +24,28 @@ const AWAKE: usize = 7;
 const PATIENCE: Duration = Duration::from_millis(2);
 /// Pauses between two looks.
 const PAUSES: usize = 8;
+/// Who comes waits awake for so long until nobody asks.
+const HASTE: Duration = Duration::from_micros(50);
 
 thread_local! {
-    /// Who waits for the pool that this thread belongs to.
-    static WAITING: RefCell<Option<Arc<AtomicUsize>>> = const { RefCell::new(None) };
+    /// Of the pool that this thread belongs to.
+    static HERE: RefCell<Option<Arc<Traffic>>> = const { RefCell::new(None) };
 }
 
 /// Threads of our own.
 #[derive(Debug)]
 pub struct Workers {
     pool: ThreadPool,
+    traffic: Arc<Traffic>,
+}
+
+/// What threads of a pool and those who come to it know of each other.
+#[derive(Debug, Default)]
+struct Traffic {
     /// Calls of [`Workers::run`] that have not begun.
-    waiting: Arc<AtomicUsize>,
+    waiting: AtomicUsize,
+    /// Threads that ask for shares.
+    asking: AtomicUsize,
 }
 
 impl Workers {
@@ -43,19 +53,31 @@ impl Workers {
     ///
     /// Errors when the system gives no more threads.
     pub fn new(name: &'static str, threads: usize) -> Result<Workers, ThreadPoolBuildError> {
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let theirs = Arc::clone(&waiting);
+        let traffic = Arc::new(Traffic::default());
+        let theirs = Arc::clone(&traffic);
         let pool = ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(move |i| format!("{name}-{i}"))
-            .start_handler(move |_| WAITING.set(Some(Arc::clone(&theirs))))
+            .start_handler(move |_| HERE.set(Some(Arc::clone(&theirs))))
             .build()?;
-        Ok(Workers { pool, waiting })
+        Ok(Workers { pool, traffic })
     }
 
     /// Runs `f` in one of the threads, whose shares the others take, and waits for it.
     pub fn run<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
-        let turn = Turn::take(&self.waiting);
+        let same = |here: &Arc<Traffic>| Arc::ptr_eq(here, &self.traffic);
+        if HERE.with_borrow(|here| here.as_ref().is_some_and(same)) {
+            return f();
+        }
+        let turn = Counted::new(&self.traffic.waiting);
+        let since = Instant::now();
+        while self.traffic.asking.load(Ordering::SeqCst) > 0 {
+            match since.elapsed() < HASTE {
+                true => std::hint::spin_loop(),
+                // It does a share.
+                false => std::thread::sleep(HASTE),
+            }
+        }
         self.pool.install(move || {
             drop(turn);
             f()
@@ -63,17 +85,17 @@ impl Workers {
     }
 }
 
-/// Counted from when it is taken until it is dropped.
-struct Turn<'a>(&'a AtomicUsize);
+/// One more until it is dropped.
+struct Counted<'a>(&'a AtomicUsize);
 
-impl Turn<'_> {
-    fn take(count: &AtomicUsize) -> Turn<'_> {
+impl Counted<'_> {
+    fn new(count: &AtomicUsize) -> Counted<'_> {
         count.fetch_add(1, Ordering::SeqCst);
-        Turn(count)
+        Counted(count)
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
@@ -82,24 +104,44 @@ impl Drop for Turn<'_> {
 /// Runs `f` on this thread, and keeps the other threads of its [`Workers`] awake for its shares until it
 /// returns. Anywhere else it only runs `f`.
 pub fn awake<R>(f: impl FnOnce() -> R) -> R {
-    let waiting = WAITING.with_borrow(Clone::clone);
-    let (Some(waiting), Some(here)) = (waiting, rayon::current_thread_index()) else {
+    let traffic = HERE.with_borrow(Clone::clone);
+    let (Some(traffic), Some(here)) = (traffic, rayon::current_thread_index()) else {
         return f();
     };
     let done = AtomicBool::new(false);
     rayon::in_place_scope(|scope| {
-        let (done, waiting) = (&done, &*waiting);
+        let (done, traffic) = (&done, &*traffic);
         for _ in 0..rayon::current_num_threads().min(AWAKE + 1) - 1 {
             scope.spawn(move |_| {
                 // The thread that runs `f` finds this when it waits for a share and nobody took it up.
                 if rayon::current_thread_index() != Some(here) {
-                    look(|| done.load(Ordering::Acquire) || waiting.load(Ordering::Acquire) > 0);
+                    traffic.ask(done);
                 }
             });
         }
         let _done = Done(done);
         f()
     })
+}
+
+impl Traffic {
+    /// Does shares of others until they are `done`, somebody waits, or there have been none for long.
+    fn ask(&self, done: &AtomicBool) {
+        let mut since = Instant::now();
+        loop {
+            let asking = Counted::new(&self.asking);
+            if done.load(Ordering::Acquire) || self.waiting.load(Ordering::SeqCst) > 0 {
+                return;
+            }
+            let found = rayon::yield_now();
+            drop(asking);
+            match found {
+                Some(Yield::Executed) => since = Instant::now(),
+                _ if since.elapsed() > PATIENCE => return,
+                _ => (0..PAUSES).for_each(|_| std::hint::spin_loop()),
+            }
+        }
+    }
 }
 
 /// Set when it is dropped, by a panic too.
@@ -111,21 +153,11 @@ impl Drop for Done<'_> {
     }
 }
 
-/// Does shares of others until `enough` says so, or there are none for long.
-fn look(enough: impl Fn() -> bool) {
-    let mut since = Instant::now();
-    while !enough() {
-        match rayon::yield_now() {
-            Some(Yield::Executed) => since = Instant::now(),
-            _ if since.elapsed() > PATIENCE => return,
-            _ => (0..PAUSES).for_each(|_| std::hint::spin_loop()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::panic::{AssertUnwindSafe, catch_unwind};
+    #![allow(clippy::unwrap_used)]
+
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
     use std::thread;
 
     use rayon::prelude::*;
@@ -133,7 +165,7 @@ mod tests {
     use super::*;
 
     fn workers(threads: usize) -> Workers {
-        Workers::new("test", threads).unwrap_or_else(|e| panic!("{e}"))
+        Workers::new("test", threads).unwrap()
     }
 
     #[test]
@@ -183,7 +215,7 @@ mod tests {
     fn a_panic_comes_through_and_the_threads_go_on() {
         let workers = workers(3);
         let failed = catch_unwind(AssertUnwindSafe(|| {
-            workers.run(|| awake(|| panic!("of a network")))
+            workers.run(|| awake(|| resume_unwind(Box::new("of a network"))))
         }));
         assert!(failed.is_err());
         assert_eq!(workers.run(|| awake(|| 7)), 7);

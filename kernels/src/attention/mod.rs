@@ -20,6 +20,7 @@ use crate::math::{self, max};
 use crate::memory::with_scratch;
 use crate::softmax::{self, Power};
 use crate::values::{Input, Output};
+use crate::vector::Vector;
 
 /// Which keys a query may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -380,30 +381,32 @@ impl Piece<'_> {
     /// Writes row `r` of the tile at `from`, its sums divided by `total`.
     #[inline(always)]
     fn finish<M: Micro>(&self, sums: &mut [f32], tile: (usize, usize), r: usize, total: f32) {
-        let factor = 1.0 / total;
+        let factor = M::Vector::splat(1.0 / total);
         let (sample, head) = (self.task / self.heads.heads, self.task % self.heads.heads);
         let row = sample * self.heads.queries + self.first + tile.0 + r;
-        let each = if self.output.rounded { 2 } else { 1 };
         let size = self.heads.size;
-        let at = (row * self.heads.heads + head) * size / each;
-        // SAFETY: the place of this head in this row of the result, which no other task writes; a size that
-        // is rounded is even.
-        let out = unsafe { std::slice::from_raw_parts_mut(self.output.at.add(at), size / each) };
+        let first = (row * self.heads.heads + head) * size;
         let wide = self.layout.values.panels.wide;
-        let mut left = size;
-        let mut parts = out.chunks_mut((wide / each).max(1));
+        let mut panel = 0;
         self.of_row(sums, tile, r, |part| {
-            let out = parts.next().unwrap_or_default();
-            let kept = left.min(part.len());
-            left -= kept;
-            let part = part.get_mut(..kept).unwrap_or_default();
-            if self.output.rounded {
-                part.iter_mut().for_each(|x| *x *= factor);
-                return M::round(part, out);
+            for at in (0..part.len()).step_by(M::Vector::LANES) {
+                let kept = size.saturating_sub(panel * wide + at);
+                if kept == 0 {
+                    break;
+                }
+                let place = first + panel * wide + at;
+                let kept = kept.min(M::Vector::LANES);
+                // SAFETY: a part is whole vectors; the place of this head in this row of the result, which no other
+                // task writes. A size that is rounded is even.
+                unsafe {
+                    let x = M::Vector::load(part.as_ptr().add(at)).mul(factor);
+                    match self.output.rounded {
+                        true => x.store_first_bf16(kept, self.output.at.cast::<u16>().add(place)),
+                        false => x.store_first(kept, self.output.at.add(place)),
+                    }
+                }
             }
-            for (out, x) in out.iter_mut().zip(part) {
-                *out = *x * factor;
-            }
+            panel += 1;
         });
     }
 

@@ -74,15 +74,18 @@ impl<'a> Rounded<'a> {
     }
 }
 
-/// What the rows of a block are gone through with, where every row sees all of its keys.
+/// What the rows of a block are gone through with, where all see the same keys of it.
 struct State<'a> {
-    scores: &'a [f32],
+    scores: &'a mut [f32],
     weights: &'a mut [f32],
     totals: &'a mut [f32],
     tops: &'a mut [f32],
-    /// Numbers from a row of scores to the next one's, and keys in a row.
+    /// Numbers from a row of scores to the next one's, and places of a row of weights to the next one's.
     row: usize,
+    weight_row: usize,
+    /// Keys that every row sees, and the same in whole vectors: what is beyond weighs next to nothing.
     keys: usize,
+    whole: usize,
 }
 
 impl State<'_> {
@@ -101,23 +104,29 @@ impl State<'_> {
             totals,
             tops,
             row,
+            weight_row,
             keys,
+            whole,
         } = self;
         let own = from * row..(from + rows) * row;
-        let scores = scores.get(own).unwrap_or_default().chunks_exact(row);
-        let own = from * keys / 2..(from + rows) * keys / 2;
+        let scores = scores.get_mut(own).unwrap_or_default();
+        let own = from * weight_row..(from + rows) * weight_row;
         let weights = weights.get_mut(own).unwrap_or_default();
         let own = from * MOST_LANES..(from + rows) * MOST_LANES;
         let totals = totals.get_mut(own).unwrap_or_default();
         let tops = tops.get_mut(from..from + rows).unwrap_or_default();
         let mut made = [0.0; MOST_ROWS * MOST_LANES];
         let mut far = false;
-        let rows = scores.zip(weights.chunks_exact_mut(keys / 2)).zip(tops);
+        let rows = scores
+            .chunks_exact_mut(row)
+            .zip(weights.chunks_exact_mut(weight_row))
+            .zip(tops);
         let lanes = totals
             .chunks_exact(MOST_LANES)
             .zip(made.chunks_exact_mut(MOST_LANES));
         for (((row, to), top), (before, after)) in rows.zip(lanes) {
-            let row = row.get(..keys).unwrap_or_default();
+            let row = row.get_mut(..whole).unwrap_or_default();
+            row.iter_mut().skip(keys).for_each(|x| *x = f32::MIN);
             if first {
                 *top = max(row) * scale;
             }
@@ -190,21 +199,23 @@ impl Task for Rounded<'_> {
                 if block == 0 {
                     continue;
                 }
-                if block == at_once && p.seen(from) >= key + block {
+                let whole = block.next_multiple_of(M::STEP.max(LANES)).min(at_once);
+                if p.seen(from) >= key + block {
                     let state = State {
-                        scores: &*scores,
+                        scores: &mut *scores,
                         weights: &mut *weights,
                         totals: &mut *totals,
                         tops: &mut *tops,
                         row: lie.row,
-                        keys: at_once,
+                        weight_row: at_once / 2,
+                        keys: block,
+                        whole,
                     };
                     let far = state.weigh::<M>((from, rows), (power, scale), key == 0);
                     if !far {
                         continue;
                     }
                 }
-                let whole = block.next_multiple_of(M::STEP.max(LANES)).min(at_once);
                 for r in 0..rows {
                     let i = from + r;
                     let seen = p.seen(i).clamp(key, key + block) - key;
