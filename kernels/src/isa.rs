@@ -206,6 +206,8 @@ pub(crate) struct Chunk {
     pub block: usize,
     /// The same of linear layers, which find none of a row's inputs in the first cache.
     pub dense: usize,
+    /// Multiplications below which a task is not worth another thread.
+    pub worth: usize,
 }
 
 /// Work that is compiled once for each path. `run` must be `#[inline(always)]`, and so must what it
@@ -254,6 +256,7 @@ pub(crate) trait Micro {
         panel: 192 << 10,
         block: 192 << 10,
         dense: 192 << 10,
+        worth: if Self::STEP == 1 { 1 << 18 } else { 1 << 19 },
     };
 
     /// Keys and queries of an attention. On Zen 4 rounding costs a fifth at 77 keys, and saves a third at

@@ -195,34 +195,49 @@ fn statistics(
     affine: Affine<'_>,
     channels: &mut [f32],
 ) {
+    /// Channels whose sums over all blocks are added up side by side.
+    const RUN: usize = 32;
     let c = base.len();
     let width = c / groups;
     let n = rows as f64;
     let (means, factors) = channels.split_at_mut(c);
-    // Of a channel: its mean and the sum of squares around it.
-    let channel = |i: usize| {
-        let part = |i: usize| parts.iter().skip(i).step_by(2 * c).map(|x| f64::from(*x));
-        let (sum, squares) = (part(i).sum::<f64>(), part(c + i).sum::<f64>());
-        let base = f64::from(base.get(i).copied().unwrap_or_default());
-        (base + sum / n, squares - sum * sum / n)
-    };
-    for group in 0..groups {
-        let own = group * width..(group + 1) * width;
-        let mean = own.clone().map(|i| channel(i).0).sum::<f64>() / width as f64;
-        let squares: f64 = own
-            .clone()
-            .map(|i| {
-                let (m, s) = channel(i);
-                s + n * (m - mean) * (m - mean)
-            })
-            .sum();
-        let variance = (squares / (n * width as f64)).max(0.0);
-        let factor = 1.0 / (variance + f64::from(affine.eps)).sqrt();
-        for i in own {
-            let scale = affine.scale.get(i).copied().unwrap_or_default();
-            if let (Some(m), Some(f)) = (means.get_mut(i), factors.get_mut(i)) {
-                *m = mean as f32;
-                *f = factor as f32 * scale;
+    // Of a group: its channels' means, taken from the first number on, added up; their squares; and the
+    // squares around each.
+    let (mut from, mut sum, mut square, mut around) = (0.0, 0.0, 0.0, 0.0);
+    for first in (0..c).step_by(RUN) {
+        let run = first..(first + RUN).min(c);
+        let mut sums = [[0.0_f64; RUN]; 2];
+        for block in parts.chunks_exact(2 * c) {
+            let (of_block, squares) = block.split_at(c);
+            for (sums, block) in sums.iter_mut().zip([of_block, squares]) {
+                let block = block.get(run.clone()).unwrap_or_default();
+                (sums.iter_mut().zip(block)).for_each(|(s, x)| *s += f64::from(*x));
+            }
+        }
+        let [sums, squares] = sums;
+        let base = base.get(run.clone()).unwrap_or_default();
+        for (((i, base), s), q) in run.zip(base).zip(sums).zip(squares) {
+            let base = f64::from(*base);
+            if i % width == 0 {
+                (from, sum, square, around) = (base, 0.0, 0.0, 0.0);
+            }
+            let mean = base - from + s / n;
+            sum += mean;
+            square += mean * mean;
+            around += q - s * s / n;
+            if (i + 1) % width > 0 {
+                continue;
+            }
+            let mean = sum / width as f64;
+            let squares = around + n * (square - sum * mean);
+            let variance = (squares / (n * width as f64)).max(0.0);
+            let factor = (1.0 / (variance + f64::from(affine.eps)).sqrt()) as f32;
+            let own = i + 1 - width..i + 1;
+            let (means, factors) = (means.get_mut(own.clone()), factors.get_mut(own.clone()));
+            means.unwrap_or_default().fill((from + mean) as f32);
+            let scales = affine.scale.get(own).unwrap_or_default();
+            for (to, scale) in factors.unwrap_or_default().iter_mut().zip(scales) {
+                *to = factor * scale;
             }
         }
     }

@@ -12,15 +12,19 @@ use rayon::prelude::*;
 use crate::amx;
 use crate::error::Result;
 use crate::finish::{Ending, Finish, Place, Plus};
-use crate::isa::{self, Micro, Precision, Task, Tile};
+use crate::isa::{self, Chunk, Micro, Precision, Task, Tile};
 use crate::memory::with_scratch;
 use crate::pack::Weights;
 use crate::values::{Input, Output};
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
-/// Multiplications below which a task is not worth another thread.
-pub(crate) const WORTH: usize = 1 << 19;
+
+/// The tasks that so many multiplications should be: more than threads, so that none waits long for the last,
+/// unless they are not worth another thread.
+pub(crate) fn tasks(work: usize, chunk: Chunk) -> usize {
+    (work / chunk.worth).clamp(1, 8 * rayon::current_num_threads())
+}
 
 /// Where the rows of a product come from.
 pub(crate) trait Rows: Sync {
@@ -35,7 +39,8 @@ pub(crate) trait Rows: Sync {
         false
     }
 
-    /// Tells `put(row − first, tap, pointer)` for every row of `first..first + count`, in order.
+    /// Tells `put(row − first, tap, pointer)` for every row of `first..first + count`, in order; where rows lie
+    /// evenly ([`Rows::even`]) and the path takes only such ([`Micro::EVEN`]), the first two of 16 are enough.
     /// Every pointer may be read for [`Weights::padded`] numbers of the weights' precision while
     /// `self` and `scratch` live.
     fn find(
@@ -65,10 +70,9 @@ pub(crate) fn product(
     let chunk = count.div_ceil(chunks.max(1));
     let chunk = chunk.next_multiple_of(geometry.rows).min(count.max(1));
     let chunks = count.div_ceil(chunk);
-    // More tasks than threads, so that none waits long for the last; no sum depends on their number.
-    // Few rows take as long as reading the columns does.
-    let work = count.max(8) * w.taps * w.padded * w.panels.columns();
-    let wanted = (8 * rayon::current_num_threads()).min(work / WORTH).max(1);
+    // No sum depends on their number. Few rows take as long as reading the columns does.
+    let work = count.max(4) * w.taps * w.padded * w.panels.columns();
+    let wanted = tasks(work, geometry.chunk);
     let strips = wanted.div_ceil(chunks).clamp(1, w.panels.count.max(1));
     let strip = w.panels.count.div_ceil(strips);
     let strips = w.panels.count.div_ceil(strip);

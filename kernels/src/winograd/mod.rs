@@ -25,7 +25,7 @@ use crate::isa::{self, Cpu, Micro, Task, Tile};
 use crate::math::Act;
 use crate::memory::with_scratch;
 use crate::pack::{Plain, Weights};
-use crate::product::WORTH;
+use crate::product::tasks;
 use crate::slices::{PARALLEL_FROM, activate};
 
 /// How a convolution is computed: directly, or by tiles of so many rows and columns of its result.
@@ -319,9 +319,8 @@ impl Tiled<'_> {
         let geometry = w.cpu.geometry(w.precision);
         let tiles = planes.tiles;
         let chunks = count.div_ceil(tiles);
-        // More tasks than threads, so that none waits long for the last.
         let work = count * w.taps * w.padded * w.panels.columns();
-        let wanted = (8 * rayon::current_num_threads()).min(work / WORTH).max(1);
+        let wanted = tasks(work, geometry.chunk);
         let strips = wanted.div_ceil(chunks).clamp(1, w.panels.count.max(1));
         let strip = w.panels.count.div_ceil(strips);
         let strips = w.panels.count.div_ceil(strip);
