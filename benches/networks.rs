@@ -348,7 +348,7 @@ fn shares(ops: &Timed, measures: Vec<Measure>) {
             f();
             runs += 1;
         }
-        println!("{name}: calls, milliseconds, share");
+        println!("{name}: calls, milliseconds, share, GFLOP/s");
         ops.print(start.elapsed().as_secs_f64(), runs);
     }
 }

@@ -8,10 +8,16 @@ use semblance::Result;
 use semblance::nn::native::Native;
 use semblance::nn::{Act, ConvSpec, LinearSpec, Mask, Ops, Plus, Shape};
 
-type Tally = BTreeMap<String, (u32, f64)>;
-type Of<T> = (T, Arc<str>);
+/// Calls, seconds, and multiplications and additions.
+#[derive(Clone, Copy, Default)]
+struct Spent(u32, f64, f64);
 
-/// The backend, and calls and seconds of every kind of operation.
+type Tally = BTreeMap<String, Spent>;
+
+/// A convolution, what it is called and the places of its kernel.
+type Of<T> = (T, Arc<str>, usize);
+
+/// The backend, and what every kind of operation took.
 #[derive(Clone)]
 pub struct Timed(Native, Arc<Mutex<Tally>>);
 
@@ -25,34 +31,50 @@ impl Timed {
         self.1.lock().unwrap().clear();
     }
 
-    /// Prints each kind's share of `whole` seconds of `runs` runs, and what is between them.
+    /// Prints each kind's share of `whole` seconds of `runs` runs, and what is between them; in GFLOP/s what the
+    /// operation needs, not what a cleverer algorithm leaves out.
     pub fn print(&self, whole: f64, runs: u32) {
         let tally = self.1.lock().unwrap();
         let mut rows: Vec<_> = tally.iter().collect();
         rows.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
-        let line = |what: &str, calls: u32, seconds: f64| {
+        let line = |what: &str, Spent(calls, seconds, flops): Spent| {
             let ms = 1e3 * seconds / f64::from(runs);
-            println!(
-                "{what:<32}{calls:>8}{ms:>12.2}{:>8.1} %",
-                100.0 * seconds / whole
-            );
+            let share = 100.0 * seconds / whole;
+            let rate = match flops > 0.0 {
+                true => format!("{:.0}", flops / seconds / 1e9),
+                false => String::new(),
+            };
+            let calls = calls / runs;
+            println!("{what:<32}{calls:>8}{ms:>12.2}{share:>8.1} %{rate:>10}");
         };
-        for (what, (calls, seconds)) in rows {
-            line(what, calls / runs, *seconds);
+        let mut all = Spent::default();
+        for (what, spent) in rows {
+            line(what, *spent);
+            all = Spent(0, all.1 + spent.1, all.2 + spent.2);
         }
-        let inside: f64 = tally.values().map(|(_, s)| s).sum();
-        line("between", 0, whole - inside);
-        line("all", 0, whole);
+        line("between", Spent(0, whole - all.1, 0.0));
+        line("all", Spent(0, whole, all.2));
     }
 
-    fn time<T>(&self, what: String, f: impl FnOnce(&Native) -> Result<T>) -> Result<T> {
+    /// Does `f`, each of whose numbers is a sum over so many `inputs`.
+    fn time(
+        &self,
+        what: String,
+        inputs: usize,
+        f: impl FnOnce(&Native) -> Result<<Native as Ops>::Tensor>,
+    ) -> Result<<Native as Ops>::Tensor> {
         let start = Instant::now();
-        let out = f(&self.0);
+        let out = f(&self.0)?;
         let seconds = start.elapsed().as_secs_f64();
+        let flops = (2 * inputs * self.0.shape(&out)?.len()) as f64;
         let mut tally = self.1.lock().unwrap();
-        let entry = tally.entry(what).or_default();
-        *entry = (entry.0 + 1, entry.1 + seconds);
-        out
+        let Spent(calls, all, work) = tally.get(&what).copied().unwrap_or_default();
+        tally.insert(what, Spent(calls + 1, all + seconds, work + flops));
+        Ok(out)
+    }
+
+    fn channels(&self, x: &<Native as Ops>::Tensor) -> usize {
+        self.0.shape(x).map_or(0, |s| s.c)
     }
 
     fn rows(&self, x: &<Native as Ops>::Tensor) -> usize {
@@ -80,7 +102,7 @@ impl Ops for Timed {
             .map
             .map_or(String::new(), |(h, w)| format!(" to {h}×{w}"));
         let what = format!("conv {size}×{size}/{stride}{map}");
-        Ok((self.0.make_conv(spec)?, what.into()))
+        Ok((self.0.make_conv(spec)?, what.into(), size * size))
     }
 
     fn make_linear(&self, spec: LinearSpec<'_>) -> Result<Self::Linear> {
@@ -113,7 +135,8 @@ impl Ops for Timed {
         w: &Self::Conv,
         plus: Plus<'_, Self::Tensor>,
     ) -> Result<Self::Tensor> {
-        self.time(w.1.to_string(), |ops| ops.conv(x, &w.0, plus))
+        let inputs = w.2 * self.channels(x);
+        self.time(w.1.to_string(), inputs, |ops| ops.conv(x, &w.0, plus))
     }
 
     fn linear(
@@ -123,17 +146,18 @@ impl Ops for Timed {
         plus: Plus<'_, Self::Tensor>,
     ) -> Result<Self::Tensor> {
         let what = format!("linear, {} rows", self.rows(x));
-        self.time(what, |ops| ops.linear(x, w, plus))
+        self.time(what, self.channels(x), |ops| ops.linear(x, w, plus))
     }
 
     fn linear_act(&self, x: &Self::Tensor, w: &Self::Linear, act: Act) -> Result<Self::Tensor> {
         let what = format!("linear, {} rows", self.rows(x));
-        self.time(what, |ops| ops.linear_act(x, w, act))
+        self.time(what, self.channels(x), |ops| ops.linear_act(x, w, act))
     }
 
     fn geglu(&self, x: &Self::Tensor, w: &Self::Linear) -> Result<Self::Tensor> {
         let what = format!("geglu, {} rows", self.rows(x));
-        self.time(what, |ops| ops.geglu(x, w))
+        // A value and its gate.
+        self.time(what, 2 * self.channels(x), |ops| ops.geglu(x, w))
     }
 
     fn group_norm(
@@ -143,11 +167,13 @@ impl Ops for Timed {
         groups: usize,
         act: Act,
     ) -> Result<Self::Tensor> {
-        self.time("group norm".into(), |ops| ops.group_norm(x, w, groups, act))
+        self.time("group norm".into(), 0, |ops| {
+            ops.group_norm(x, w, groups, act)
+        })
     }
 
     fn layer_norm(&self, x: &Self::Tensor, w: &Self::Norm) -> Result<Self::Tensor> {
-        self.time("layer norm".into(), |ops| ops.layer_norm(x, w))
+        self.time("layer norm".into(), 0, |ops| ops.layer_norm(x, w))
     }
 
     fn attention(
@@ -159,26 +185,29 @@ impl Ops for Timed {
         mask: Mask,
     ) -> Result<Self::Tensor> {
         let what = format!("attention, {} over {}", self.rows(q), self.rows(k));
-        self.time(what, |ops| ops.attention(q, k, v, heads, mask))
+        // Its scores, and of their weights its sum.
+        self.time(what, 2 * self.rows(k), |ops| {
+            ops.attention(q, k, v, heads, mask)
+        })
     }
 
     fn act(&self, x: &Self::Tensor, act: Act) -> Result<Self::Tensor> {
-        self.time("activation".into(), |ops| ops.act(x, act))
+        self.time("activation".into(), 0, |ops| ops.act(x, act))
     }
 
     fn upsample(&self, x: &Self::Tensor, h: usize, w: usize) -> Result<Self::Tensor> {
-        self.time("copies".into(), |ops| ops.upsample(x, h, w))
+        self.time("copies".into(), 0, |ops| ops.upsample(x, h, w))
     }
 
     fn concat(&self, a: &Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor> {
-        self.time("copies".into(), |ops| ops.concat(a, b))
+        self.time("copies".into(), 0, |ops| ops.concat(a, b))
     }
 
     fn stack(&self, parts: &[&Self::Tensor]) -> Result<Self::Tensor> {
-        self.time("copies".into(), |ops| ops.stack(parts))
+        self.time("copies".into(), 0, |ops| ops.stack(parts))
     }
 
     fn combine(&self, terms: &[(f32, &Self::Tensor)]) -> Result<Self::Tensor> {
-        self.time("combine".into(), |ops| ops.combine(terms))
+        self.time("combine".into(), 0, |ops| ops.combine(terms))
     }
 }

@@ -4,6 +4,7 @@
 //! each place of the kernel, to a row of zeros outside the map; or, where that is faster, by tiles
 //! (`winograd`). Not for: groups and dilation, which none of our networks has.
 
+use crate::bf16;
 use crate::conv_maps;
 use crate::error::{Result, mismatch};
 use crate::finish::{Finish, Plus};
@@ -393,42 +394,77 @@ impl Windows<'_> {
         put: &mut impl FnMut(usize, usize, *const u8),
     ) {
         let w = &self.conv.weights;
-        let c = self.from.c;
-        let bf16 = w.precision == Precision::Bf16;
-        let scratch = scratch.get_mut(..count * w.padded).unwrap_or_default();
-        scratch.fill(0.0);
-        self.places(first, count, |i, tap, place| {
-            let Some(place) = place else { return };
-            let at = i * w.padded + tap * c;
-            let from = self.x.get(place * c..(place + 1) * c).unwrap_or_default();
-            let to = scratch.get_mut(at..at + c).unwrap_or_default();
-            for (to, from) in to.iter_mut().zip(from) {
-                *to = *from;
-            }
-        });
-        for (i, to) in scratch.chunks_exact_mut(w.padded).enumerate() {
-            if bf16 {
-                // In place: a pair is written where its first half was, or before.
-                for k in 0..w.padded / 2 {
-                    let half = |k: usize| {
-                        let x = to.get(k).copied().unwrap_or_default();
-                        u32::from(crate::pack::to_bf16(x))
-                    };
-                    let pair = half(2 * k) | half(2 * k + 1) << 16;
-                    if let Some(to) = to.get_mut(k) {
-                        *to = f32::from_bits(pair);
-                    }
+        let len = w.inputs;
+        // Places of a row; rounded, two numbers lie in one.
+        let places = w.padded * w.precision.bytes() / 4;
+        let (room, scratch) = scratch.split_at_mut(len.min(scratch.len()));
+        for (i, row) in scratch.chunks_exact_mut(places).take(count).enumerate() {
+            match w.precision {
+                Precision::Bf16 => {
+                    self.window(first + i, room);
+                    bf16::round(room, row);
+                }
+                Precision::F32 => {
+                    let (window, rest) = row.split_at_mut(len.min(row.len()));
+                    self.window(first + i, window);
+                    rest.fill(0.0);
                 }
             }
-            put(i, 0, to.as_ptr().cast());
+            put(i, 0, row.as_ptr().cast());
         }
+    }
+
+    /// The numbers of the window of output row `row` into `to`, zeros where it is outside the map.
+    #[inline(always)]
+    fn window(&self, row: usize, to: &mut [f32]) {
+        let Window {
+            size,
+            stride,
+            padding,
+        } = self.conv.window;
+        let (from, c) = (self.from, self.from.c);
+        let (n, at) = (row / (self.to.h * self.to.w), row % (self.to.h * self.to.w));
+        let (y, x) = (at / self.to.w * stride, at % self.to.w * stride);
+        // Its columns in the map.
+        let before = padding.0;
+        let left = before.saturating_sub(x).min(size);
+        let right = (from.w + before).saturating_sub(x).clamp(left, size);
+        for (dy, to) in to.chunks_exact_mut(size * c).enumerate() {
+            let y = (y + dy).checked_sub(before).filter(|y| *y < from.h);
+            let numbers = y.and_then(|y| {
+                let start = ((n * from.h + y) * from.w + (x + left).saturating_sub(before)) * c;
+                self.x.get(start..start + (right - left) * c)
+            });
+            let numbers = numbers.unwrap_or_default();
+            match (size * c, numbers.len()) {
+                (9, 9) => copy::<9>(numbers, to),
+                (12, 12) => copy::<12>(numbers, to),
+                (_, 0) => to.fill(0.0),
+                _ => {
+                    let (zeros, to) = to.split_at_mut(left * c);
+                    let (to, more) = to.split_at_mut(numbers.len());
+                    to.iter_mut().zip(numbers).for_each(|(to, x)| *to = *x);
+                    zeros.fill(0.0);
+                    more.fill(0.0);
+                }
+            }
+        }
+    }
+}
+
+/// Copies so many numbers, which are few, in a few moves.
+#[inline(always)]
+fn copy<const N: usize>(from: &[f32], to: &mut [f32]) {
+    if let (Some(from), Some(to)) = (from.first_chunk::<N>(), to.first_chunk_mut::<N>()) {
+        *to = *from;
     }
 }
 
 impl Rows for Windows<'_> {
     fn scratch(&self, rows: usize) -> usize {
         match self.conv.gathers {
-            true => rows * self.conv.weights.padded,
+            // One in f32 before it is rounded.
+            true => (rows + 1) * self.conv.weights.padded,
             false => 0,
         }
     }

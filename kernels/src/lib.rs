@@ -30,7 +30,7 @@ mod mapped;
 mod math;
 mod memory;
 mod norm;
-mod norm_rounded;
+mod norm_vectors;
 mod pack;
 mod packed;
 mod pages;

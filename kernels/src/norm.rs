@@ -9,7 +9,7 @@ use crate::error::{Result, mismatch};
 use crate::isa::{Cpu, Micro, Precision, Task};
 use crate::math::{self, Act};
 use crate::memory::with_scratch;
-use crate::norm_rounded;
+use crate::norm_vectors;
 use crate::slices::{PARALLEL_FROM, by_rows};
 use crate::values::{Input, Output, Widen};
 
@@ -62,6 +62,15 @@ pub fn group_norm<'a>(
             let channels: &[f32] = channels;
             by_rows(out, c / each, |first, out| {
                 let x = x.part(first * c, each * out.len());
+                if norm_vectors::suits(c) && matches!(act, Act::Silu | Act::Identity) {
+                    return cpu.wide(norm_vectors::Apply {
+                        x,
+                        out,
+                        rounded,
+                        channels,
+                        act,
+                    });
+                }
                 let apply = Apply {
                     x,
                     out,
@@ -69,16 +78,6 @@ pub fn group_norm<'a>(
                     channels,
                     act,
                 };
-                if rounded && norm_rounded::suits(c) && matches!(act, Act::Silu | Act::Identity) {
-                    let Apply { out, channels, .. } = apply;
-                    let apply = norm_rounded::Apply {
-                        x,
-                        out,
-                        channels,
-                        act,
-                    };
-                    return cpu.wide(apply);
-                }
                 match rounded {
                     false => cpu.run(apply),
                     true => cpu.run_at(Precision::Bf16, apply),
@@ -170,11 +169,9 @@ pub(crate) fn moments(
     let sum = |(i, to): (usize, &mut [f32])| {
         let first = i * BLOCK_ROWS * c;
         let x = x.part(first, (BLOCK_ROWS * c).min(x.len() - first));
-        match x {
-            Input::Rounded(_) if norm_rounded::suits(c) => {
-                cpu.wide(norm_rounded::Sums { x, base, to })
-            }
-            _ => cpu.run(Sums { x, base, to }),
+        match norm_vectors::suits(c) {
+            true => cpu.wide(norm_vectors::Sums { x, base, to }),
+            false => cpu.run(Sums { x, base, to }),
         }
     };
     let blocks = parts.chunks_mut(2 * c).enumerate();
@@ -258,34 +255,7 @@ impl Task for Sums<'_> {
         let c = self.base.len();
         let rows = self.x.len() / c;
         let (sums, squares) = self.to.split_at_mut(c);
-        // Some channels at a time, so that their sums stay in registers.
-        const RUN: usize = 32;
-        let mut first = 0;
-        while first + RUN <= c {
-            let mut s = [0.0_f32; RUN];
-            let mut q = [0.0_f32; RUN];
-            let base = self.base.get(first..).and_then(|b| b.first_chunk::<RUN>());
-            let base = *base.unwrap_or(&[0.0; RUN]);
-            for row in 0..rows {
-                let mut room = [0.0; RUN];
-                let row = self.x.part(row * c + first, RUN);
-                let row = row.widened::<M::Vector>(&mut room).first_chunk::<RUN>();
-                let Some(row) = row else { continue };
-                for i in 0..RUN {
-                    let d = row[i] - base[i];
-                    s[i] += d;
-                    q[i] = M::fma(d, d, q[i]);
-                }
-            }
-            let run = first..first + RUN;
-            if let (Some(a), Some(b)) = (sums.get_mut(run.clone()), squares.get_mut(run)) {
-                a.copy_from_slice(&s);
-                b.copy_from_slice(&q);
-            }
-            first += RUN;
-        }
-        let tail = sums.iter_mut().zip(squares.iter_mut()).enumerate();
-        for (i, (sum, square)) in tail.skip(first) {
+        for (i, (sum, square)) in sums.iter_mut().zip(squares).enumerate() {
             let base = self.base.get(i).copied().unwrap_or_default();
             let (mut s, mut q) = (0.0, 0.0);
             for row in 0..rows {
@@ -382,7 +352,7 @@ pub const WIDEST: usize = 2048;
 
 fn rows(cpu: Cpu, x: Input<'_>, affine: Affine<'_>, kind: Kind, out: Output<'_>) -> Result<()> {
     let c = affine.scale.len();
-    let suits = norm_rounded::suits(c) && kind == Kind::Layer;
+    let suits = norm_vectors::suits(c) && kind == Kind::Layer;
     if matches!((x, &out), (Input::Rounded(_), Output::Rounded(_))) && suits {
         // Of any width.
     } else if matches!(x, Input::Rounded(_)) && (c > WIDEST || !c.is_multiple_of(2)) {
@@ -403,7 +373,7 @@ fn rows(cpu: Cpu, x: Input<'_>, affine: Affine<'_>, kind: Kind, out: Output<'_>)
             false => cpu.run(work),
             true if suits => {
                 let ByRow { x, out, affine, .. } = work;
-                cpu.wide(norm_rounded::Layer { x, out, affine });
+                cpu.wide(norm_vectors::Layer { x, out, affine });
             }
             true => cpu.run_at(Precision::Bf16, work),
         }

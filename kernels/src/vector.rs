@@ -84,7 +84,6 @@ pub(crate) trait Vector: Copy {
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
-    fn div(self, other: Self) -> Self;
     /// self · b + c, in one rounding where the path can.
     fn fma(self, b: Self, c: Self) -> Self;
     /// Where self is larger, self, else `other`: that one too where either is not a number.
@@ -93,6 +92,8 @@ pub(crate) trait Vector: Copy {
     fn exp2(self) -> Self;
     /// 1 / self to 1e-4 of it.
     fn reciprocal(self) -> Self;
+    /// 1 / self, which is a normal number, to a unit or two in the last place.
+    fn inverse(self) -> Self;
     /// Whether any number is larger than `bound`.
     fn exceeds(self, bound: f32) -> bool;
     /// self · 2ⁿ, where `shifted` is n + [`ROUND`]; self, not 0, and the result are normal numbers.
@@ -222,11 +223,6 @@ impl Vector for Four {
     }
 
     #[inline(always)]
-    fn div(self, other: Self) -> Self {
-        Four(std::array::from_fn(|i| self.0[i] / other.0[i]))
-    }
-
-    #[inline(always)]
     fn fma(self, b: Self, c: Self) -> Self {
         use crate::isa::{Micro, Portable};
         Four(std::array::from_fn(|i| {
@@ -252,6 +248,11 @@ impl Vector for Four {
     #[inline(always)]
     fn reciprocal(self) -> Self {
         Four(self.0.map(|x| 1.0 / x))
+    }
+
+    #[inline(always)]
+    fn inverse(self) -> Self {
+        self.reciprocal()
     }
 
     #[inline(always)]
@@ -324,7 +325,7 @@ pub(crate) mod x86 {
 
     macro_rules! vector {
         ($name:ident, $inner:ty, $lanes:literal, ($load:ident, $widen:ident), $store:ident, $set:ident, $fma:ident,
-         ($round:expr, $pair:expr), ($exp2:expr, $reciprocal:expr, $exceeds:expr),
+         ($round:expr, $pair:expr), ($exp2:expr, ($reciprocal:expr, $inverse:expr), $exceeds:expr),
          [$($of_two:ident $instruction:ident),*] $(, first: $first:expr)?) => {
             #[derive(Clone, Copy)]
             pub struct $name($inner);
@@ -389,6 +390,12 @@ pub(crate) mod x86 {
                 }
 
                 #[inline(always)]
+                fn inverse(self) -> Self {
+                    // SAFETY: as above.
+                    $name(unsafe { $inverse(self.0) })
+                }
+
+                #[inline(always)]
                 fn exceeds(self, bound: f32) -> bool {
                     // SAFETY: as above.
                     unsafe { $exceeds(self.0, bound) }
@@ -422,12 +429,11 @@ pub(crate) mod x86 {
                 _mm512_set1_ps,
                 _mm512_fmadd_ps,
                 ($round, $pair),
-                (exp2_512, _mm512_rcp14_ps, exceeds_512),
+                (exp2_512, (_mm512_rcp14_ps, inverse_512), exceeds_512),
                 [
                     add _mm512_add_ps,
                     sub _mm512_sub_ps,
                     mul _mm512_mul_ps,
-                    div _mm512_div_ps,
                     max _mm512_max_ps,
                     power power512
                 ]
@@ -521,6 +527,15 @@ pub(crate) mod x86 {
         _mm256_div_ps(_mm256_set1_ps(1.0), x)
     }
 
+    /// Newton's step doubles the digits; a division of so many numbers takes four times as long.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn inverse_512(x: __m512) -> __m512 {
+        let about = _mm512_rcp14_ps(x);
+        let off = _mm512_fnmadd_ps(x, about, _mm512_set1_ps(1.0));
+        _mm512_fmadd_ps(about, off, about)
+    }
+
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn exceeds_512(x: __m512, bound: f32) -> bool {
@@ -559,12 +574,11 @@ pub(crate) mod x86 {
         _mm256_set1_ps,
         _mm256_fmadd_ps,
         (round_plainly::<Avx2, 8>, pair_plainly::<Avx2, 8>),
-        (exp2_256, reciprocal_256, exceeds_256),
+        (exp2_256, (reciprocal_256, reciprocal_256), exceeds_256),
         [
             add _mm256_add_ps,
             sub _mm256_sub_ps,
             mul _mm256_mul_ps,
-            div _mm256_div_ps,
             max _mm256_max_ps,
             power power256
         ]

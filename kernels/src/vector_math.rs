@@ -45,6 +45,18 @@ pub(crate) fn exp2<V: Vector>(x: V) -> V {
     polynomial(r, p).power(shifted)
 }
 
+/// x · sigmoid(x) to a few units in the last place: what is positive of x, less |x| e / (1 + e) with
+/// e = exp(−|x|).
+#[inline(always)]
+pub(crate) fn silu<V: Vector>(x: V) -> V {
+    let zero = V::splat(0.0);
+    let size = zero.sub(x).max(x);
+    let e = exp(zero.sub(size));
+    let part = e.mul(e.add(V::splat(1.0)).inverse());
+    // Not `x.max(zero)`, which would hide what is not a number.
+    zero.max(x).sub(size.mul(part))
+}
+
 /// x · Φ(x) as [`crate::Act::Gelu`] has it: max(x, 0) less |x| times the normal distribution's tail
 /// beyond |x| (Abramowitz and Stegun 7.1.26).
 #[inline(always)]
@@ -52,7 +64,7 @@ pub(crate) fn gelu<V: Vector>(x: V) -> V {
     let zero = V::splat(0.0);
     let size = zero.sub(x).max(x);
     let a = size.mul(V::splat(std::f32::consts::FRAC_1_SQRT_2));
-    let t = V::splat(1.0).div(a.fma(V::splat(0.327_591_1), V::splat(1.0)));
+    let t = a.fma(V::splat(0.327_591_1), V::splat(1.0)).inverse();
     let p = [
         1.061_405_4,
         -1.453_152,

@@ -1,13 +1,14 @@
-//! Norms of values that are rounded: vectors by name, for the compiler makes of plain loops over bf16 numbers
-//! three times as much.
+//! Norms of rows of whole vectors, by name: of plain loops the compiler makes three times as much where
+//! numbers are rounded, and as much again where rows are short.
 //!
-//! For: rows of whole vectors whose results are rounded, so that exponentials and reciprocals need not be
-//! better than 1e-4. Not for: results in f32, and other rows (`norm`).
+//! For: nearly all norms of our networks. Results that are rounded need exponentials and reciprocals no better
+//! than 1e-4. Not for: other rows (`norm`).
 
 use crate::math::Act;
 use crate::norm::Affine;
 use crate::values::Input;
 use crate::vector::{MOST_LANES, Vector, Wide, fold};
+use crate::vector_math;
 
 /// Whether rows of `c` numbers are whole vectors on every path.
 pub(crate) fn suits(c: usize) -> bool {
@@ -37,45 +38,73 @@ pub(crate) struct Sums<'a> {
     pub to: &'a mut [f32],
 }
 
+/// Vectors of a row whose sums stay in registers.
+const RUN: usize = 4;
+
 impl Wide for Sums<'_> {
     type Out = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(mut self) {
         let c = self.base.len();
-        self.to.fill(0.0);
         if !suits(c) || self.to.len() != 2 * c {
             debug_assert!(false, "sums of other rows");
             return;
         }
-        let (sums, squares) = self.to.split_at_mut(c);
-        let (sums, squares) = (sums.as_mut_ptr(), squares.as_mut_ptr());
-        for row in 0..self.x.len() / c {
-            for i in (0..c).step_by(V::LANES) {
-                // SAFETY: whole vectors of whole rows, all as long as `base`.
-                unsafe {
-                    let x: V = load(self.x, row * c + i);
-                    let d = x.sub(V::load(self.base.as_ptr().add(i)));
-                    V::load(sums.add(i)).add(d).store(sums.add(i));
-                    d.fma(d, V::load(squares.add(i))).store(squares.add(i));
-                }
+        let vectors = c / V::LANES;
+        for first in (0..vectors).step_by(RUN) {
+            let at = first * V::LANES;
+            match vectors - first {
+                1 => self.some::<V, 1>(at),
+                2 => self.some::<V, 2>(at),
+                3 => self.some::<V, 3>(at),
+                _ => self.some::<V, RUN>(at),
             }
         }
     }
 }
 
-/// (x − mean) · factor + shift per channel, then the activation, rounded: `channels` are all means, all
-/// factors and all shifts, and rows [`suits`].
+impl Sums<'_> {
+    /// The sums of `N` vectors from channel `first` on, which are there.
+    #[inline(always)]
+    fn some<V: Vector, const N: usize>(&mut self, first: usize) {
+        let c = self.base.len();
+        let (sums, squares) = self.to.split_at_mut(c);
+        let (sums, squares) = (sums.as_mut_ptr(), squares.as_mut_ptr());
+        let place = |v: usize| first + v * V::LANES;
+        let mut all = [(V::splat(0.0), V::splat(0.0)); N];
+        // SAFETY: whole vectors of whole rows, all as long as `base`, and `to` is twice as long.
+        unsafe {
+            let base: [V; N] = std::array::from_fn(|v| V::load(self.base.as_ptr().add(place(v))));
+            for row in 0..self.x.len() / c {
+                for (v, (sum, square)) in all.iter_mut().enumerate() {
+                    let d = load::<V>(self.x, row * c + place(v)).sub(base[v]);
+                    *sum = sum.add(d);
+                    *square = d.fma(d, *square);
+                }
+            }
+            for (v, (sum, square)) in all.into_iter().enumerate() {
+                sum.store(sums.add(place(v)));
+                square.store(squares.add(place(v)));
+            }
+        }
+    }
+}
+
+/// (x − mean) · factor + shift per channel, then the activation, none or [`Act::Silu`]: `channels` are all means,
+/// all factors and all shifts, and rows [`suits`].
 pub(crate) struct Apply<'a> {
     pub x: Input<'a>,
+    /// Two numbers in a place where they are rounded.
     pub out: &'a mut [f32],
+    pub rounded: bool,
     pub channels: &'a [f32],
     pub act: Act,
 }
 
-/// x · sigmoid(x) to 1e-4 of x: what is positive of x, less |x| e / (1 + e) with e = exp(−|x|).
+/// As [`vector_math::silu`], to 1e-4 of x.
 #[inline(always)]
-fn silu<V: Vector>(x: V) -> V {
+fn coarse_silu<V: Vector>(x: V) -> V {
     let zero = V::splat(0.0);
     let size = zero.sub(x).max(x);
     let e = size.mul(V::splat(-std::f32::consts::LOG2_E)).exp2();
@@ -90,26 +119,45 @@ impl Wide for Apply<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
         let c = self.channels.len() / 3;
-        if !suits(c) || self.x.len() != 2 * self.out.len() || !self.x.len().is_multiple_of(c) {
+        let each = if self.rounded { 2 } else { 1 };
+        if !suits(c) || self.x.len() != each * self.out.len() || !self.x.len().is_multiple_of(c) {
             debug_assert!(false, "a norm of other rows");
             return;
         }
+        match (self.rounded, self.act == Act::Silu) {
+            (false, false) => self.rows::<V, false, false>(),
+            (false, true) => self.rows::<V, false, true>(),
+            (true, false) => self.rows::<V, true, false>(),
+            (true, true) => self.rows::<V, true, true>(),
+        }
+    }
+}
+
+impl Apply<'_> {
+    /// What [`Apply`] says, its lengths checked.
+    #[inline(always)]
+    fn rows<V: Vector, const ROUNDED: bool, const SILU: bool>(self) {
+        let c = self.channels.len() / 3;
         let channels = self.channels.as_ptr();
-        let out = self.out.as_mut_ptr().cast::<u16>();
-        let silus = self.act == Act::Silu;
+        let out = self.out.as_mut_ptr();
         for row in 0..self.x.len() / c {
             for i in (0..c).step_by(V::LANES) {
                 // SAFETY: whole vectors of whole rows; `channels` is three times as long as one, and `out` has
-                // a place for every two numbers.
+                // a place for every number, or for every two.
                 unsafe {
                     let x: V = load(self.x, row * c + i);
                     let d = x.sub(V::load(channels.add(i)));
                     let factor = V::load(channels.add(c + i));
-                    let mut y = d.fma(factor, V::load(channels.add(2 * c + i)));
-                    if silus {
-                        y = silu(y);
+                    let y = d.fma(factor, V::load(channels.add(2 * c + i)));
+                    let y = match (SILU, ROUNDED) {
+                        (false, _) => y,
+                        (true, false) => vector_math::silu(y),
+                        (true, true) => coarse_silu(y),
+                    };
+                    match ROUNDED {
+                        false => y.store(out.add(row * c + i)),
+                        true => y.store_bf16(out.cast::<u16>().add(row * c + i)),
                     }
-                    y.store_bf16(out.add(row * c + i));
                 }
             }
         }
