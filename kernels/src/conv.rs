@@ -4,11 +4,10 @@
 //! each place of the kernel, to a row of zeros outside the map; or, where that is faster, by tiles
 //! (`winograd`). Not for: groups and dilation, which none of our networks has.
 
-use crate::bf16;
 use crate::conv_maps;
 use crate::error::{Result, mismatch};
 use crate::finish::{Finish, Plus};
-use crate::isa::{Cpu, Precision};
+use crate::isa::{Cpu, Micro, Precision};
 use crate::linear::{check, linear};
 use crate::memory::Buffer;
 use crate::pack::{Plain, Weights};
@@ -386,7 +385,7 @@ impl Windows<'_> {
 
     /// Gathers rows into `scratch`, which then holds them as a linear layer's inputs.
     #[inline(always)]
-    fn gather(
+    fn gather<M: Micro>(
         &self,
         first: usize,
         count: usize,
@@ -397,12 +396,14 @@ impl Windows<'_> {
         let len = w.inputs;
         // Places of a row; rounded, two numbers lie in one.
         let places = w.padded * w.precision.bytes() / 4;
-        let (room, scratch) = scratch.split_at_mut(len.min(scratch.len()));
+        let (room, scratch) = scratch.split_at_mut(w.padded.min(scratch.len()));
+        room.fill(0.0);
         for (i, row) in scratch.chunks_exact_mut(places).take(count).enumerate() {
             match w.precision {
                 Precision::Bf16 => {
-                    self.window(first + i, room);
-                    bf16::round(room, row);
+                    self.window(first + i, room.get_mut(..len).unwrap_or_default());
+                    // All of it: loops over whole steps are vectors.
+                    M::round(room, row);
                 }
                 Precision::F32 => {
                     let (window, rest) = row.split_at_mut(len.min(row.len()));
@@ -474,7 +475,7 @@ impl Rows for Windows<'_> {
     }
 
     #[inline(always)]
-    fn find(
+    fn find<M: Micro>(
         &self,
         first: usize,
         count: usize,
@@ -482,7 +483,7 @@ impl Rows for Windows<'_> {
         put: &mut impl FnMut(usize, usize, *const u8),
     ) {
         if self.conv.gathers {
-            return self.gather(first, count, scratch, put);
+            return self.gather::<M>(first, count, scratch, put);
         }
         let w = &self.conv.weights;
         let bytes = w.padded * w.precision.bytes();

@@ -248,7 +248,7 @@ impl Rows for Windows<'_> {
     }
 
     #[inline(always)]
-    fn find(
+    fn find<M: Micro>(
         &self,
         first: usize,
         count: usize,

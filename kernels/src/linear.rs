@@ -2,7 +2,7 @@
 
 use crate::error::{Result, mismatch};
 use crate::finish::{Finish, Plus};
-use crate::isa::Precision;
+use crate::isa::{Micro, Precision};
 use crate::pack::Weights;
 use crate::product::{Rows, product, rounded};
 use crate::values::{Input, Output};
@@ -22,7 +22,7 @@ impl Rows for Dense {
     }
 
     #[inline(always)]
-    fn find(
+    fn find<M: Micro>(
         &self,
         first: usize,
         count: usize,

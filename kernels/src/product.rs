@@ -43,7 +43,7 @@ pub(crate) trait Rows: Sync {
     /// evenly ([`Rows::even`]) and the path takes only such ([`Micro::EVEN`]), the first two of 16 are enough.
     /// Every pointer may be read for [`Weights::padded`] numbers of the weights' precision while
     /// `self` and `scratch` live.
-    fn find(
+    fn find<M: Micro>(
         &self,
         first: usize,
         count: usize,
@@ -194,7 +194,7 @@ impl<R: Rows> Task for Working<'_, R> {
             // is a multiple of that.
             unsafe { table.add(taps * from + tap * rows + row - from).write(at) };
         };
-        p.rows.find(p.first, p.count, self.own, &mut put);
+        p.rows.find::<M>(p.first, p.count, self.own, &mut put);
 
         let padded = w.padded;
         let steps = padded / p.step;
