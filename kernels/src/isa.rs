@@ -256,6 +256,7 @@ pub(crate) trait Micro {
         panel: 192 << 10,
         block: 192 << 10,
         dense: 192 << 10,
+        // Of rounded operands twice as many take as long.
         worth: if Self::STEP == 1 { 1 << 18 } else { 1 << 19 },
     };
 

@@ -80,7 +80,7 @@ impl Tiling {
     /// Those weights lay in a cache. In a network they come from far away, and an Intel core with AMX
     /// multiplies some 20 places on vectors in the time that a weight takes it. There 4² stays direct and 8²
     /// is 2 × 2: milliseconds of those convolutions in the embedded model's U-Net, direct / 2 × 2 / 4 × 2 /
-    /// 4 × 4 (`cargo bench --bench networks -- --alone --shares`, avx512, two cores):
+    /// 4 × 4 (`cargo bench --bench networks -- --alone --shares` with this rule changed; avx512, two cores):
     ///
     /// | map | |
     /// |---|---|
