@@ -9,7 +9,7 @@
 //! done, but leave at once when somebody else waits for the pool: a run that they took up between two shares
 //! would keep the network waiting to its end. So it is handed in only when none of them is asking.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -30,6 +30,9 @@ const HASTE: Duration = Duration::from_micros(50);
 thread_local! {
     /// Of the pool that this thread belongs to.
     static HERE: RefCell<Option<Arc<Traffic>>> = const { RefCell::new(None) };
+    /// Whether this thread runs a network or stays awake for one: it stays awake for no other, whose end its own
+    /// would wait for.
+    static TAKEN: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Threads of our own.
@@ -105,7 +108,7 @@ impl Drop for Counted<'_> {
 /// returns. Anywhere else it only runs `f`.
 pub fn awake<R>(f: impl FnOnce() -> R) -> R {
     let traffic = HERE.with_borrow(Clone::clone);
-    let (Some(traffic), Some(here)) = (traffic, rayon::current_thread_index()) else {
+    let Some(traffic) = traffic else {
         return f();
     };
     let done = AtomicBool::new(false);
@@ -113,15 +116,31 @@ pub fn awake<R>(f: impl FnOnce() -> R) -> R {
         let (done, traffic) = (&done, &*traffic);
         for _ in 0..rayon::current_num_threads().min(AWAKE + 1) - 1 {
             scope.spawn(move |_| {
-                // The thread that runs `f` finds this when it waits for a share and nobody took it up.
-                if rayon::current_thread_index() != Some(here) {
+                // Also found by the thread that runs `f`, when it waits for a share and nobody took this up.
+                if !TAKEN.get() {
+                    let _taken = Taken::new();
                     traffic.ask(done);
                 }
             });
         }
-        let _done = Done(done);
+        let (_done, _taken) = (Done(done), Taken::new());
         f()
     })
+}
+
+/// [`TAKEN`] until it is dropped.
+struct Taken(bool);
+
+impl Taken {
+    fn new() -> Taken {
+        Taken(TAKEN.replace(true))
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        TAKEN.set(self.0);
+    }
 }
 
 impl Traffic {
