@@ -4,7 +4,7 @@
 //! sums (`product`).
 
 use crate::bf16::pair;
-use crate::isa::Micro;
+use crate::isa::{Beside, Micro};
 use crate::math::{self, Act};
 use crate::values::Input;
 use crate::vector::Vector;
@@ -44,7 +44,7 @@ pub(crate) struct Place {
 // SAFETY: the tasks of one product write disjoint rectangles of it.
 unsafe impl Sync for Place {}
 
-/// A tile's sums on their way into the result.
+/// A tile's sums on their way into the result, row by row.
 pub(crate) struct Ending<'a> {
     pub finish: Finish<'a>,
     pub to: Place,
@@ -52,50 +52,97 @@ pub(crate) struct Ending<'a> {
     pub per_sample: usize,
     /// Of every row the first `lanes` sums are values, and so many further on are their gates.
     pub gates: Option<usize>,
-    /// The first row and column in the result, and how many columns are kept.
+    /// The next row to write, and how many there are.
     pub row: usize,
+    pub rows: usize,
+    /// The first column in the result, and how many are kept.
     pub column: usize,
     pub kept: usize,
+    /// The sums of the next row; as many to a row as there are biases.
+    pub sums: *mut f32,
+    pub bias: &'a [f32],
+    /// How many rows are written at a time beside a tile.
+    pub share: usize,
+}
+
+impl Beside for Ending<'_> {
+    /// # Safety
+    /// As [`Ending::write`].
+    #[inline(always)]
+    unsafe fn some<M: Micro>(&mut self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.write::<M>(self.share) };
+    }
 }
 
 impl Ending<'_> {
-    /// Writes `sums`, rows of as many as `bias` has.
+    /// Writes up to `count` rows, if they are whole vectors that need no more than vectors do: a short text, to be
+    /// compiled into loops that leave vectors idle.
     ///
     /// # Safety
-    /// The result has the rows and columns that are written, which nobody else does; and what is added is as
-    /// large as it. Of a rounded one columns are even.
+    /// There are so many rows of sums, which nobody else writes; the result has the rows and columns that are
+    /// written, which nobody else does; and what is added is as large as it. Of a rounded one columns are even.
     #[inline(always)]
-    pub unsafe fn write<M: Micro>(&self, sums: &mut [f32], bias: &[f32]) {
-        let rows = sums.len() / bias.len().max(1);
-        let gates = self.gates.unwrap_or_default();
-        if self.finish.act == Act::Identity
-            && self.kept.is_multiple_of(M::Vector::LANES)
-            && self.kept + gates <= bias.len()
-        {
-            // SAFETY: the caller's promise; `kept` sums of a row, and gates behind them, are there.
-            return unsafe {
-                match self.gates {
-                    None => self.whole::<M::Vector, false>(sums, bias, rows),
-                    Some(_) => self.whole::<M::Vector, true>(sums, bias, rows),
-                }
-            };
+    pub unsafe fn write<M: Micro>(&mut self, count: usize) {
+        let count = count.min(self.rows);
+        if count == 0 || !self.is_whole::<M::Vector>() {
+            return;
         }
-        for (i, sums) in sums.chunks_exact_mut(bias.len().max(1)).enumerate() {
-            // SAFETY: the caller's promise.
-            unsafe { self.row::<M>(self.row + i, sums, bias) };
+        // SAFETY: the caller's promise; `kept` sums of a row, and gates behind them, are there.
+        unsafe {
+            match self.gates {
+                None => self.whole::<M::Vector, false>(count),
+                Some(_) => self.whole::<M::Vector, true>(count),
+            }
+            self.go_on(count);
         }
+    }
+
+    /// Writes all rows that are left.
+    ///
+    /// # Safety
+    /// As [`Ending::write`].
+    #[inline(always)]
+    pub unsafe fn rest<M: Micro>(&mut self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.write::<M>(self.rows) };
+        while self.rows > 0 {
+            // SAFETY: as above; a row of sums has as many as there are biases.
+            unsafe {
+                let sums = std::slice::from_raw_parts_mut(self.sums, self.bias.len());
+                self.single::<M>(sums);
+                self.go_on(1);
+            }
+        }
+    }
+
+    /// Whether rows are whole vectors, and so are the gates, that nothing is applied to.
+    #[inline(always)]
+    fn is_whole<V: Vector>(&self) -> bool {
+        self.finish.act == Act::Identity
+            && self.kept.is_multiple_of(V::LANES)
+            && self.kept + self.gates.unwrap_or_default() <= self.bias.len()
+    }
+
+    /// # Safety
+    /// There are `count` rows.
+    #[inline(always)]
+    unsafe fn go_on(&mut self, count: usize) {
+        self.row += count;
+        self.rows -= count;
+        // SAFETY: the caller's promise.
+        self.sums = unsafe { self.sums.add(count * self.bias.len()) };
     }
 
     /// Rows of whole vectors.
     ///
     /// # Safety
-    /// As [`Ending::write`]; `sums` has `rows` rows as long as `bias`, of which the kept columns are whole
-    /// vectors, and so are their gates.
+    /// As [`Ending::write`]; the kept columns are whole vectors, and so are their gates.
     #[inline(always)]
-    unsafe fn whole<V: Vector, const GATED: bool>(&self, sums: &[f32], bias: &[f32], rows: usize) {
+    unsafe fn whole<V: Vector, const GATED: bool>(&self, count: usize) {
         let gates = self.gates.unwrap_or_default();
-        let (from, bias, width) = (sums.as_ptr(), bias.as_ptr(), bias.len());
-        for r in 0..rows {
+        let (from, bias, width) = (self.sums, self.bias.as_ptr(), self.bias.len());
+        for r in 0..count {
             let row = self.row + r;
             let number = row * self.to.width + self.column;
             // SAFETY: this function's promise.
@@ -131,12 +178,13 @@ impl Ending<'_> {
         }
     }
 
-    /// One row, number by number where the compiler does no better.
+    /// The next row, number by number where the compiler does no better.
     ///
     /// # Safety
     /// As [`Ending::write`].
     #[inline(always)]
-    unsafe fn row<M: Micro>(&self, row: usize, sums: &mut [f32], bias: &[f32]) {
+    unsafe fn single<M: Micro>(&self, sums: &mut [f32]) {
+        let (row, bias) = (self.row, self.bias);
         match self.gates {
             Some(lanes) => gate::<M::Vector>(sums, bias, lanes),
             None => (sums.iter_mut().zip(bias)).for_each(|(sum, b)| *sum += b),

@@ -236,6 +236,22 @@ pub(crate) struct Tile {
     pub fresh: bool,
 }
 
+/// Work for vectors while tiles are busy. What does it must be `#[inline(always)]`, as in a [`Task`]; a closure
+/// could not be.
+pub(crate) trait Beside {
+    /// Does some of it, if any is left.
+    ///
+    /// # Safety
+    /// As the implementation says.
+    unsafe fn some<M: Micro>(&mut self);
+}
+
+/// Nothing to do.
+impl Beside for () {
+    #[inline(always)]
+    unsafe fn some<M: Micro>(&mut self) {}
+}
+
 /// What differs between the paths.
 pub(crate) trait Micro {
     /// f32 numbers in a vector.
@@ -249,6 +265,8 @@ pub(crate) trait Micro {
     /// Whether the rows of a tile must lie at equal distances, in groups of 16 of a tap, and all tiles
     /// but the last have [`Micro::ROWS`].
     const EVEN: bool;
+    /// Whether vectors idle while a tile is made.
+    const BESIDE: bool = false;
     /// Rows of a task: for second caches of a MiB or less.
     const CHUNK: Chunk = Chunk {
         bytes: 320 << 10,
@@ -289,6 +307,23 @@ pub(crate) trait Micro {
     /// # Safety
     /// The CPU has the path; every pointer of `t` may be read (`out`: written) as [`Tile`] says.
     unsafe fn tile(unit: &mut Self::Unit, rows: usize, width: usize, t: Tile);
+
+    /// As [`Micro::tile`]. A path whose vectors idle meanwhile ([`Micro::BESIDE`]) does some of `beside` at each step.
+    ///
+    /// # Safety
+    /// As [`Micro::tile`] and [`Beside::some`]; `beside` writes nothing that `t` names.
+    #[inline(always)]
+    unsafe fn tile_beside(
+        unit: &mut Self::Unit,
+        rows: usize,
+        width: usize,
+        t: Tile,
+        beside: &mut impl Beside,
+    ) {
+        let _ = beside;
+        // SAFETY: the caller's promise.
+        unsafe { Self::tile(unit, rows, width, t) };
+    }
 
     /// Columns that are wanted soon, anywhere: the next tile fetches so many lines of them at each step, on
     /// a path that would wait for them.

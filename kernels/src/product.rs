@@ -130,7 +130,8 @@ impl<R: Rows> Piece<'_, R> {
     fn start(self) -> Result<()> {
         let pointers = self.w.taps * self.count * size_of::<*const u8>() / 4;
         let own = self.rows.scratch(self.count).next_multiple_of(16);
-        let sums = self.count * self.w.panels.wide;
+        // Of all rows, or of two tiles by turns.
+        let sums = self.count.max(2 * self.tile_rows) * self.w.panels.wide;
         let sums = sums.next_multiple_of(16);
         let (cpu, precision) = (self.w.cpu, self.w.precision);
         // Copies of rows, in the worst case of all; a multiple of 16 where there are any.
@@ -213,6 +214,9 @@ impl<R: Rows> Task for Working<'_, R> {
             }
         }
         let mut unit = M::Unit::default();
+        let (sums, room) = (self.sums.as_mut_ptr(), self.sums.len());
+        // The last tile's sums, which are written while the next ones are made.
+        let mut ending = p.ending::<M>(p.panels.0, (0, 0), sums);
         for panel in p.panels.0..p.panels.1 {
             let width = w.panels.width(panel);
             // Whole taps to a block, or a tap in pieces.
@@ -239,10 +243,14 @@ impl<R: Rows> Task for Working<'_, R> {
                     let last = tap + now == taps && step + count == steps;
                     for tile in 0..tiles {
                         let (from, rows) = p.tile::<M>(tile, tiles);
-                        let at = if single { 0 } else { from * width };
-                        let sums = self.sums.get_mut(at..at + rows * width);
-                        let sums = sums.unwrap_or_default();
-                        if last {
+                        let at = match single || tiles == 1 {
+                            true => (panel * tiles + tile) % 2 * p.tile_rows * width,
+                            false => from * width,
+                        };
+                        debug_assert!(at + rows * width <= room);
+                        // SAFETY: there is room for the sums of all rows, and for those of two tiles.
+                        let sums = unsafe { sums.add(at) };
+                        if last && !M::BESIDE {
                             p.fetch::<M>(panel, (from, rows));
                         }
                         // The columns of the next block, which follow this one's, a share with each tile.
@@ -253,7 +261,8 @@ impl<R: Rows> Task for Working<'_, R> {
                         M::ahead(&mut unit, panel_at.wrapping_add(next), lines);
                         // SAFETY: `table` was filled for all rows and taps by `find`, whose pointers
                         // reach `padded` numbers; the packed panel holds `taps · padded` rows of
-                        // `width`; `sums` has `rows · width` places.
+                        // `width`; `sums` has `rows · width` places, which are not those of `ending`: of
+                        // another tile, or of the other one of two.
                         unsafe {
                             let t = Tile {
                                 rows: table.add(taps * from + tap * rows),
@@ -261,14 +270,16 @@ impl<R: Rows> Task for Working<'_, R> {
                                 skip: step * p.step * bytes,
                                 steps: count,
                                 b: panel_at.add((tap * padded + step * p.step) * width * bytes),
-                                out: sums.as_mut_ptr(),
+                                out: sums,
                                 stride: width,
                                 fresh: tap == 0 && step == 0,
                             };
-                            M::tile(&mut unit, rows, width, t);
+                            ending.share = ending.rows.div_ceil(now * count);
+                            M::tile_beside(&mut unit, rows, width, t, &mut ending);
+                            ending.rest::<M>();
                         }
                         if last {
-                            p.finish::<M>(panel, from, sums);
+                            ending = p.ending::<M>(panel, (from, rows), sums);
                         }
                     }
                     step += count;
@@ -276,6 +287,8 @@ impl<R: Rows> Task for Working<'_, R> {
                 tap += now;
             }
         }
+        // SAFETY: as above.
+        unsafe { ending.rest::<M>() };
     }
 }
 
@@ -311,27 +324,33 @@ impl<R: Rows> Piece<'_, R> {
         }
     }
 
-    /// Writes the rows from `from` on, whose sums in panel `panel` are given.
+    /// How the sums of `rows` rows from `from` on in panel `panel` are written: rows `first..first + count` and the
+    /// columns that are kept lie inside the result and in what is added, which was checked, and no other task writes
+    /// them. Whole steps make a rounded row, and these are an even number of columns in it.
     #[inline(always)]
-    fn finish<M: Micro>(&self, panel: usize, from: usize, sums: &mut [f32]) {
+    fn ending<M: Micro>(
+        &self,
+        panel: usize,
+        (from, rows): (usize, usize),
+        sums: *mut f32,
+    ) -> Ending<'_> {
         let w = self.w;
         let width = w.panels.width(panel);
         let bias = panel * w.panels.wide;
-        let bias = w.bias.get(bias..bias + width).unwrap_or_default();
         let (column, kept) = self.columns::<M>(panel);
-        let ending = Ending {
+        Ending {
             finish: self.finish,
             to: *self.output,
             per_sample: self.per_sample,
             gates: w.gated.then_some(M::LANES),
             row: self.first + from,
+            rows,
             column,
             kept,
-        };
-        // SAFETY: rows `first..first + count` and columns `column..column + kept` lie inside the result and in
-        // what is added, which was checked, and no other task writes them. Whole steps make a rounded row, and
-        // these are an even number of columns in it.
-        unsafe { ending.write::<M>(sums, bias) };
+            sums,
+            share: rows,
+            bias: w.bias.get(bias..bias + width).unwrap_or_default(),
+        }
     }
 }
 

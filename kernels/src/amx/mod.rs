@@ -24,7 +24,7 @@ pub(crate) use instructions::Real;
 pub(crate) use permission::{Refusal, ask};
 pub(crate) use straight::straighten;
 
-use crate::isa::{self, Block, Chunk, Micro, Tile};
+use crate::isa::{self, Beside, Block, Chunk, Micro, Tile};
 use instructions::{Config, Instructions};
 
 /// Rows of a register.
@@ -87,6 +87,7 @@ impl<I: Instructions> Micro for Tiles<I> {
     const ROWS: usize = 2 * GROUP;
     const STEP: usize = 32;
     const EVEN: bool = true;
+    const BESIDE: bool = true;
     // Every CPU with tiles has 2 MiB of second cache.
     const CHUNK: Chunk = Chunk {
         bytes: 1312 << 10,
@@ -117,6 +118,18 @@ impl<I: Instructions> Micro for Tiles<I> {
 
     #[inline(always)]
     unsafe fn tile(unit: &mut Unit<I>, rows: usize, width: usize, t: Tile) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::tile_beside(unit, rows, width, t, &mut ()) };
+    }
+
+    #[inline(always)]
+    unsafe fn tile_beside(
+        unit: &mut Unit<I>,
+        rows: usize,
+        width: usize,
+        t: Tile,
+        beside: &mut impl Beside,
+    ) {
         debug_assert!((1..=Self::ROWS).contains(&rows) && [16, 32].contains(&width));
         // SAFETY: the caller's promise.
         unsafe {
@@ -124,10 +137,10 @@ impl<I: Instructions> Micro for Tiles<I> {
             let ahead = std::mem::replace(&mut unit.ahead, (std::ptr::null(), 0));
             let tiles = &mut unit.instructions;
             match (rows > GROUP, width > 16) {
-                (false, false) => block::<I, 1, 1>(tiles, rows, t, ahead),
-                (false, true) => block::<I, 1, 2>(tiles, rows, t, ahead),
-                (true, false) => block::<I, 2, 1>(tiles, rows, t, ahead),
-                (true, true) => block::<I, 2, 2>(tiles, rows, t, ahead),
+                (false, false) => block::<I, 1, 1>(tiles, rows, t, ahead, beside),
+                (false, true) => block::<I, 1, 2>(tiles, rows, t, ahead, beside),
+                (true, false) => block::<I, 2, 1>(tiles, rows, t, ahead, beside),
+                (true, true) => block::<I, 2, 2>(tiles, rows, t, ahead, beside),
             }
         }
     }
@@ -166,6 +179,7 @@ unsafe fn block<I: Instructions, const R: usize, const V: usize>(
     rows: usize,
     t: Tile,
     (mut ahead, lines): (*const u8, usize),
+    beside: &mut impl Beside,
 ) {
     let pitch = V * LINE;
     let out_pitch = 4 * t.stride;
@@ -221,6 +235,7 @@ unsafe fn block<I: Instructions, const R: usize, const V: usize>(
                 if R > 1 && V > 1 {
                     tiles.dot::<3, 5, 7>();
                 }
+                beside.some::<Tiles<I>>();
                 b = b.wrapping_add(GROUP * pitch);
                 skip += LINE;
             }
