@@ -22,6 +22,8 @@ use crate::values::{Input, Output};
 const GROUP: usize = 16;
 /// Bytes of rounded maps at a time: what a thread keeps for the next call.
 const AT_ONCE: usize = 16 << 20;
+/// Bytes of rounded maps that every task makes for itself: what another core made comes slowly.
+const OWN: usize = 96 << 10;
 /// Numbers that one task rounds, about.
 const ROUND: usize = 1 << 15;
 
@@ -136,21 +138,32 @@ impl Band<'_> {
 
     fn run(self, x: Input<'_>, finish: Finish<'_>, out: Output<'_>) -> Result<()> {
         let Size { n, h, w, .. } = self.to;
-        with_scratch(self.bytes() / 4, |maps| {
-            self.round(x, maps);
+        let product = |maps: Option<&[f32]>| {
             let windows = Windows {
                 band: self,
-                maps: maps.as_ptr().cast(),
+                x,
+                maps: maps.map(|maps| maps.as_ptr().cast()),
             };
             product(&windows, n * h * w, &self.conv.weights, finish, h * w, out)
+        };
+        if self.bytes() <= OWN {
+            return product(None);
+        }
+        with_scratch(self.bytes() / 4, |maps| {
+            self.round(x, maps);
+            product(Some(maps))
         })?
+    }
+
+    /// Places of a line of a copy.
+    fn line(&self) -> usize {
+        self.lines().1 * self.conv.weights.padded / 2
     }
 
     /// Rounds the input into all copies.
     fn round(&self, x: Input<'_>, maps: &mut [f32]) {
         let w = &self.conv.weights;
-        let (_, columns) = self.lines();
-        let line = columns * w.padded / 2;
+        let line = self.line();
         let at_once = (ROUND / line.max(1)).max(1);
         let some = |(first, to): (usize, &mut [f32])| {
             let lines = Lines {
@@ -232,13 +245,26 @@ impl Task for Lines<'_> {
 /// The windows of a band.
 struct Windows<'a> {
     band: Band<'a>,
-    maps: *const u8,
+    x: Input<'a>,
+    /// All copies; where there are none, every task makes them.
+    maps: Option<*const u8>,
 }
 
 // SAFETY: it only reads what its maker borrows.
 unsafe impl Sync for Windows<'_> {}
 
 impl Rows for Windows<'_> {
+    fn scratch(&self, _: usize) -> usize {
+        match self.maps {
+            None => self.band.bytes() / 4,
+            Some(_) => 0,
+        }
+    }
+
+    fn makes(&self) -> bool {
+        self.maps.is_none()
+    }
+
     fn even(&self) -> bool {
         let to = self.band.to;
         match self.band.moved() {
@@ -252,10 +278,25 @@ impl Rows for Windows<'_> {
         &self,
         first: usize,
         count: usize,
-        _: &mut [f32],
+        scratch: &mut [f32],
         put: &mut impl FnMut(usize, usize, *const u8),
     ) {
         let band = self.band;
+        let maps = match self.maps {
+            Some(maps) => maps,
+            None => {
+                let at = scratch.as_ptr().cast();
+                let lines = Lines {
+                    band: &band,
+                    x: self.x,
+                    first: 0,
+                    line: band.line(),
+                    to: scratch,
+                };
+                lines.run::<M>();
+                at
+            }
+        };
         let (window, w) = (band.conv.window, &band.conv.weights);
         let bytes = w.padded * w.precision.bytes();
         let (lines, columns) = band.lines();
@@ -276,7 +317,7 @@ impl Rows for Windows<'_> {
                     let position = corner + dy * columns + moved;
                     debug_assert!(position < band.copies() * copy);
                     // SAFETY: a position of the maps, `bytes` each.
-                    let at = unsafe { self.maps.add(position * bytes) };
+                    let at = unsafe { maps.add(position * bytes) };
                     put(i, dy * window.size + dx, at);
                 }
             }

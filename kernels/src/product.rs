@@ -34,6 +34,11 @@ pub(crate) trait Rows: Sync {
         0
     }
 
+    /// Whether `find` makes much of what its pointers lead to: then there are no more tasks than threads.
+    fn makes(&self) -> bool {
+        false
+    }
+
     /// Whether the pointers that `find` gives for one tap lie at equal distances.
     fn even(&self) -> bool {
         false
@@ -72,7 +77,10 @@ pub(crate) fn product(
     let chunks = count.div_ceil(chunk);
     // No sum depends on their number. Few rows take as long as reading the columns does.
     let work = count.max(4) * w.taps * w.padded * w.panels.columns();
-    let wanted = tasks(work, geometry.chunk);
+    let wanted = match (tasks(work, geometry.chunk), rows.makes()) {
+        (wanted, true) => wanted.min(rayon::current_num_threads()),
+        (wanted, false) => wanted,
+    };
     let strips = wanted.div_ceil(chunks).clamp(1, w.panels.count.max(1));
     let strip = w.panels.count.div_ceil(strips);
     let strips = w.panels.count.div_ceil(strip);
