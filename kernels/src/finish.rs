@@ -152,7 +152,11 @@ impl Ending<'_> {
                     let sum = |v: usize| V::load(from.add(v)).add(V::load(bias.add(v)));
                     let mut x = sum(v);
                     if GATED {
-                        x = x.mul(vector_math::gelu(sum(v + gates)));
+                        let gate = sum(v + gates);
+                        x = x.mul(match self.to.rounded {
+                            false => vector_math::gelu(gate),
+                            true => vector_math::coarse_gelu(gate),
+                        });
                     }
                     match self.finish.plus {
                         Plus::Nothing => {}
