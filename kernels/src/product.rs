@@ -261,12 +261,15 @@ impl<R: Rows> Task for Working<'_, R> {
                         if last && !M::BESIDE {
                             p.fetch::<M>(panel, (from, rows));
                         }
-                        // The columns of the next block, which follow this one's, a share with each tile.
+                        // The columns of the next block, which follow this one's, a share with each tile. One tile
+                        // alone goes through them as fast as they come.
                         let lines = (p.step * width * bytes / LINE).div_ceil(tiles);
                         let block = now * count * p.step * width * bytes;
                         let share = tile * now * count * lines * LINE;
                         let next = (tap * padded + step * p.step) * width * bytes + block + share;
-                        M::ahead(&mut unit, panel_at.wrapping_add(next), lines);
+                        if tiles > 1 {
+                            M::ahead(&mut unit, panel_at.wrapping_add(next), lines);
+                        }
                         // SAFETY: `table` was filled for all rows and taps by `find`, whose pointers
                         // reach `padded` numbers; the packed panel holds `taps · padded` rows of
                         // `width`; `sums` has `rows · width` places, which are not those of `ending`: of
