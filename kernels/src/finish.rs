@@ -52,6 +52,8 @@ pub(crate) struct Ending<'a> {
     pub per_sample: usize,
     /// Of every row the first `lanes` sums are values, and so many further on are their gates.
     pub gates: Option<usize>,
+    /// Whether what is multiplied is rounded, and gates are no more exact.
+    pub coarse: bool,
     /// The next row to write, and how many there are.
     pub row: usize,
     pub rows: usize,
@@ -152,11 +154,7 @@ impl Ending<'_> {
                     let sum = |v: usize| V::load(from.add(v)).add(V::load(bias.add(v)));
                     let mut x = sum(v);
                     if GATED {
-                        let gate = sum(v + gates);
-                        x = x.mul(match self.to.rounded {
-                            false => vector_math::gelu(gate),
-                            true => vector_math::coarse_gelu(gate),
-                        });
+                        x = x.mul(gelu(sum(v + gates), self.coarse));
                     }
                     match self.finish.plus {
                         Plus::Nothing => {}
@@ -190,7 +188,7 @@ impl Ending<'_> {
     unsafe fn single<M: Micro>(&self, sums: &mut [f32]) {
         let (row, bias) = (self.row, self.bias);
         match self.gates {
-            Some(lanes) => gate::<M::Vector>(sums, bias, lanes),
+            Some(lanes) => gate::<M::Vector>(sums, bias, lanes, self.coarse),
             None => (sums.iter_mut().zip(bias)).for_each(|(sum, b)| *sum += b),
         }
         let sums = sums.get_mut(..self.kept).unwrap_or_default();
@@ -225,7 +223,7 @@ impl Ending<'_> {
 /// Biases added, every one of the first `lanes` sums is multiplied with the gelu of the one `lanes` further
 /// on.
 #[inline(always)]
-fn gate<V: Vector>(sums: &mut [f32], bias: &[f32], lanes: usize) {
+fn gate<V: Vector>(sums: &mut [f32], bias: &[f32], lanes: usize, coarse: bool) {
     if sums.len().min(bias.len()) < 2 * lanes {
         debug_assert!(false, "a gate without its values");
         return;
@@ -235,8 +233,16 @@ fn gate<V: Vector>(sums: &mut [f32], bias: &[f32], lanes: usize) {
         unsafe {
             let sum =
                 |at: usize| V::load(sums.as_ptr().add(at)).add(V::load(bias.as_ptr().add(at)));
-            let value = sum(at).mul(vector_math::gelu(sum(at + lanes)));
+            let value = sum(at).mul(gelu(sum(at + lanes), coarse));
             value.store(sums.as_mut_ptr().add(at));
         }
+    }
+}
+
+#[inline(always)]
+fn gelu<V: Vector>(x: V, coarse: bool) -> V {
+    match coarse {
+        false => vector_math::gelu(x),
+        true => vector_math::coarse_gelu(x),
     }
 }

@@ -252,7 +252,7 @@ impl<R: Rows> Task for Working<'_, R> {
                     for tile in 0..tiles {
                         let (from, rows) = p.tile::<M>(tile, tiles);
                         let at = match single || tiles == 1 {
-                            true => (panel * tiles + tile) % 2 * p.tile_rows * width,
+                            true => (panel * tiles + tile) % 2 * p.tile_rows * w.panels.wide,
                             false => from * width,
                         };
                         debug_assert!(at + rows * width <= room);
@@ -354,6 +354,7 @@ impl<R: Rows> Piece<'_, R> {
             to: *self.output,
             per_sample: self.per_sample,
             gates: w.gated.then_some(M::LANES),
+            coarse: w.precision == Precision::Bf16,
             row: self.first + from,
             rows,
             column,

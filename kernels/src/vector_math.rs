@@ -78,7 +78,7 @@ pub(crate) fn gelu<V: Vector>(x: V) -> V {
     zero.max(x).sub(size.mul(V::splat(0.5)).mul(tail))
 }
 
-/// [`gelu`] with the tail to 2.5e-4 of it, for a result that is rounded to bf16: the tail is the density times
+/// [`gelu`] with the tail to 2.5e-4 of it, for sums of numbers rounded to bf16: the tail is the density times
 /// a polynomial of 1 / (1 + c |x|), all fitted to the least relative error on 0 ≤ |x| ≤ 9.
 #[inline(always)]
 pub(crate) fn coarse_gelu<V: Vector>(x: V) -> V {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_coarse_gelu_is_one_to_what_rounding_leaves() {
+    fn a_coarse_gelu_is_one_to_less_than_rounding_costs() {
         for cpu in CpuPath::ALL.into_iter().filter_map(|p| Cpu::new(p).ok()) {
             for i in -900..=900 {
                 let x = i as f32 / 100.0;
