@@ -78,8 +78,8 @@ impl Beside for Ending<'_> {
 }
 
 impl Ending<'_> {
-    /// Writes up to `count` rows, if they are whole vectors that need no more than vectors do: a short text, to be
-    /// compiled into loops that leave vectors idle.
+    /// Writes up to `count` rows where they are whole vectors to which nothing is applied; others are left to
+    /// [`Ending::rest`], or every tile's loop would hold the code of all activations.
     ///
     /// # Safety
     /// There are so many rows of sums, which nobody else writes; the result has the rows and columns that are

@@ -153,6 +153,9 @@ fn convolutions_read_and_write_rounded_maps_of_any_width() {
             (1, 8, 64, same(3, 2)),
             (2, 10, 14, late),
             (2, 5, 9, same(1, 1)),
+            // Larger than what every task rounds for itself.
+            (1, 44, 16, same(3, 1)),
+            (1, 30, 30, same(3, 1)),
         ] {
             let (c, outputs) = (64, 32);
             let from = Size { n, h, w, c };
