@@ -21,6 +21,10 @@ impl Rows for Dense {
         true
     }
 
+    fn line(&self, first: usize) -> Option<*const u8> {
+        Some(self.at.wrapping_add(first * self.bytes))
+    }
+
     #[inline(always)]
     fn find<M: Micro>(
         &self,

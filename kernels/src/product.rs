@@ -17,6 +17,8 @@ use crate::memory::with_scratch;
 use crate::pack::Weights;
 use crate::values::{Input, Output};
 
+/// Bytes of columns that stay in the second cache beside the rows of two tasks.
+const AHEAD: usize = 1 << 20;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
@@ -44,6 +46,12 @@ pub(crate) trait Rows: Sync {
         false
     }
 
+    /// Where row `first` begins, if all rows lie one after the other.
+    fn line(&self, first: usize) -> Option<*const u8> {
+        let _ = first;
+        None
+    }
+
     /// Tells `put(row − first, tap, pointer)` for every row of `first..first + count`, in order; where rows lie
     /// evenly ([`Rows::even`]) and the path takes only such ([`Micro::EVEN`]), the first two of 16 are enough.
     /// Every pointer may be read for [`Weights::padded`] numbers of the weights' precision while
@@ -69,7 +77,13 @@ pub(crate) fn product(
 ) -> Result<()> {
     let geometry = w.cpu.geometry(w.precision);
     let run = w.padded * w.precision.bytes();
-    let chunk = (geometry.chunk.bytes / run.max(1)).clamp(2 * geometry.rows, geometry.chunk.rows);
+    // Columns that stay in the second cache leave the way to it to the rows of the next task.
+    let ahead = geometry.even && rows.line(0).is_some() && w.bytes() <= AHEAD;
+    let bytes = match ahead {
+        true => geometry.chunk.bytes / 4,
+        false => geometry.chunk.bytes,
+    };
+    let chunk = (bytes / run.max(1)).clamp(2 * geometry.rows, geometry.chunk.rows);
     // Chunks as equal as can be, or the last would be a few rows for as many weights.
     let chunks = count.div_ceil(chunk / geometry.rows * geometry.rows);
     let chunk = count.div_ceil(chunks.max(1));
@@ -81,6 +95,8 @@ pub(crate) fn product(
         (wanted, true) => wanted.min(rayon::current_num_threads()),
         (wanted, false) => wanted,
     };
+    let ahead = ahead && chunks >= 2 * rayon::current_num_threads();
+    let wanted = if ahead { wanted.min(chunks) } else { wanted };
     let strips = wanted.div_ceil(chunks).clamp(1, w.panels.count.max(1));
     let strip = w.panels.count.div_ceil(strips);
     let strips = w.panels.count.div_ceil(strip);
@@ -105,6 +121,7 @@ pub(crate) fn product(
             tile_rows: geometry.rows,
             step: geometry.step,
             even: geometry.even,
+            ahead,
             first: c * chunk,
             count: chunk.min(count - c * chunk),
             panels: (s * strip, ((s + 1) * strip).min(w.panels.count)),
@@ -129,6 +146,8 @@ struct Piece<'a, R> {
     tile_rows: usize,
     step: usize,
     even: bool,
+    /// Whether the rows of the next task are asked for, and not columns.
+    ahead: bool,
     first: usize,
     count: usize,
     panels: (usize, usize),
@@ -222,6 +241,8 @@ impl<R: Rows> Task for Working<'_, R> {
             }
         }
         let mut unit = M::Unit::default();
+        let mut next = p.next();
+        let all = (p.panels.1 - p.panels.0) * tiles * steps * taps;
         let (sums, room) = (self.sums.as_mut_ptr(), self.sums.len());
         // The last tile's sums, which are written while the next ones are made.
         let mut ending = p.ending::<M>(p.panels.0, (0, 0), sums);
@@ -266,9 +287,16 @@ impl<R: Rows> Task for Working<'_, R> {
                         let lines = (p.step * width * bytes / LINE).div_ceil(tiles);
                         let block = now * count * p.step * width * bytes;
                         let share = tile * now * count * lines * LINE;
-                        let next = (tap * padded + step * p.step) * width * bytes + block + share;
-                        if tiles > 1 {
-                            M::ahead(&mut unit, panel_at.wrapping_add(next), lines);
+                        let after = (tap * padded + step * p.step) * width * bytes + block + share;
+                        if p.ahead {
+                            // By turns: of each twice as much.
+                            next.reverse();
+                            let [(at, bytes), _] = &mut next;
+                            let lines = (2 * *bytes / LINE).div_ceil(all.max(1));
+                            M::ahead(&mut unit, *at, lines);
+                            *at = at.wrapping_add(now * count * lines * LINE);
+                        } else if tiles > 1 {
+                            M::ahead(&mut unit, panel_at.wrapping_add(after), lines);
                         }
                         // SAFETY: `table` was filled for all rows and taps by `find`, whose pointers
                         // reach `padded` numbers; the packed panel holds `taps · padded` rows of
@@ -312,6 +340,27 @@ impl<R: Rows> Piece<'_, R> {
             false => (panel * self.w.panels.wide, self.w.panels.width(panel)),
         };
         (first, most.min(self.output.width.saturating_sub(first)))
+    }
+
+    /// The next task's rows, and what is added to them: where they begin, and how many bytes.
+    fn next(&self) -> [(*const u8, usize); 2] {
+        let first = self.first + self.count;
+        let run = self.w.padded * self.w.precision.bytes();
+        let rows =
+            (self.rows.line(first)).map_or((std::ptr::null(), 0), |at| (at, self.count * run));
+        let width = self.output.width;
+        let added = match self.finish.plus {
+            Plus::Residual(Input::Plain(x)) => {
+                let at = x.as_ptr().wrapping_add(first * width);
+                (at.cast(), 4 * self.count * width)
+            }
+            Plus::Residual(Input::Rounded(x)) => {
+                let at = x.as_ptr().wrapping_add(first * width / 2);
+                (at.cast(), 2 * self.count * width)
+            }
+            _ => (std::ptr::null(), 0),
+        };
+        [rows, added]
     }
 
     /// Asks the memory for the places of these rows in panel `panel`, and for what is added to them,
