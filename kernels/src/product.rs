@@ -241,6 +241,7 @@ impl<R: Rows> Task for Working<'_, R> {
             }
         }
         let mut unit = M::Unit::default();
+        // What is asked for ahead of the next task, in as many steps as this one has.
         let mut next = p.next();
         let all = (p.panels.1 - p.panels.0) * tiles * steps * taps;
         let (sums, room) = (self.sums.as_mut_ptr(), self.sums.len());
@@ -300,8 +301,9 @@ impl<R: Rows> Task for Working<'_, R> {
                         }
                         // SAFETY: `table` was filled for all rows and taps by `find`, whose pointers
                         // reach `padded` numbers; the packed panel holds `taps · padded` rows of
-                        // `width`; `sums` has `rows · width` places, which are not those of `ending`: of
-                        // another tile, or of the other one of two.
+                        // `width`; `sums` has `rows · width` places. None is among those of `ending`: of the
+                        // other one of two, or of a panel's last tile, which begins behind two tiles or behind the
+                        // one that is made, where all but the last have as many rows.
                         unsafe {
                             let t = Tile {
                                 rows: table.add(taps * from + tap * rows),
@@ -319,6 +321,10 @@ impl<R: Rows> Task for Working<'_, R> {
                         }
                         if last {
                             ending = p.ending::<M>(panel, (from, rows), sums);
+                        }
+                        if !M::BESIDE {
+                            // SAFETY: as above.
+                            unsafe { ending.rest::<M>() };
                         }
                     }
                     step += count;

@@ -291,6 +291,11 @@ fn sums_longer_than_a_block_and_more_rows_than_a_task_are_the_same_sums() {
     // More inputs than one block of packed weights, in one tap and in several.
     check_linear(1, 70, (5000, 40), 2, Act::Identity, false);
     check_linear(2, 300, (64, 33), 1, Act::Silu, false);
+    // Many tasks, each of which asks for the next one's rows.
+    check_linear(1, 2100, (64, 33), 1, Act::Identity, false);
+    // A last panel whose columns are taken as a whole, behind others that are not.
+    check_linear(1, 96, (512, 48), 1, Act::Identity, false);
+    check_linear(1, 60, (400, 80), 0, Act::Identity, false);
     check_linear(1, 26, (3000, 20), 0, Act::Identity, true);
     let same = Window {
         size: 3,
