@@ -22,7 +22,7 @@ pub enum CpuPath {
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
-    /// The above and bf16 dot products.
+    /// The above, bf16 dot products and tables of bytes (AVX512-BF16, VBMI).
     Avx512Bf16,
     /// The above and tiles (AMX-TILE, AMX-BF16).
     Amx,
@@ -132,7 +132,7 @@ fn best() -> CpuPath {
     let avx2 = has!("avx2") && has!("fma") && has!("f16c");
     let avx512 =
         avx2 && has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
-    let bf16 = avx512 && has!("avx512bf16");
+    let bf16 = avx512 && has!("avx512bf16") && has!("avx512vbmi");
     match (avx2, avx512, bf16, bf16 && has_amx()) {
         (_, _, _, true) => CpuPath::Amx,
         (_, _, true, _) => CpuPath::Avx512Bf16,

@@ -4,8 +4,8 @@
 //! softmax of whole rows (`slices`), or elementary functions of plain loops (`math`).
 
 use crate::isa::Micro;
-use crate::math::{LANES, fold};
-use crate::vector::{self, Vector};
+use crate::math::{LANES, fold, max};
+use crate::vector::{self, PAIR, Vector};
 use crate::vector_math::exp;
 
 /// How good an exponential has to be.
@@ -118,31 +118,40 @@ pub(crate) fn highest<V: Vector>(part: &[f32], top: V) -> V {
     top
 }
 
-/// Rounds the power of scale · x − top, for every x of `row`, whole lines of [`LANES`] numbers, to bf16
-/// into `to`, two to a place. The powers, not rounded, are added to `total`, number by number of a vector.
+/// Stores 2^(scale · x − top) for every x of `row`, whole lines of [`PAIR`] numbers, as bf16 in `to`, two to a
+/// place, and adds them to `total`, number by number of a vector: see [`Vector::weigh`].
 #[inline(always)]
 pub(crate) fn weigh_rounded<V: Vector>(
-    power: Power,
     (scale, top): (f32, f32),
     row: &[f32],
     to: &mut [f32],
     mut total: V,
 ) -> V {
-    let (scale, top) = (V::splat(scale), V::splat(-top));
+    let line = V::line(scale, top);
     if row.len() > 2 * to.len() {
         debug_assert!(false, "no room for the weights");
         return total;
     }
     let to = to.as_mut_ptr().cast::<u16>();
-    for (i, x) in row.chunks_exact(V::LANES).enumerate() {
-        // SAFETY: a vector's numbers; it was checked that there are as many places as numbers.
-        unsafe {
-            let y = power.of(V::load(x.as_ptr()).fma(scale, top));
-            y.store_bf16(to.add(i * V::LANES));
-            total = total.add(y);
-        }
+    for (i, x) in row.chunks_exact(PAIR).enumerate() {
+        // SAFETY: so many numbers; it was checked that there are as many places.
+        total = unsafe { V::weigh(line, x.as_ptr(), to.add(i * PAIR), total) };
     }
     total
+}
+
+/// The largest of `row`, scaled, to 1/256: what [`Vector::weigh`] takes off exactly.
+#[inline(always)]
+pub(crate) fn top(row: &[f32], scale: f32) -> f32 {
+    (256.0 * scale * max(row)).round_ties_even() / 256.0
+}
+
+/// Makes `least` of what is less.
+#[inline(always)]
+pub(crate) fn lift(row: &mut [f32], least: f32) {
+    row.iter_mut()
+        .filter(|x| **x < least)
+        .for_each(|x| *x = least);
 }
 
 /// Makes zeros of the bf16 numbers in `places` from `from` on.
@@ -179,36 +188,108 @@ mod tests {
             let mut rounded = vec![f32::NAN; self.0.len() / 2 + 3];
             let by = (SCALE * Power::Coarse.base(), TOP * Power::Coarse.base());
             let zero = M::Vector::splat(0.0);
-            let coarse = weigh_rounded(Power::Coarse, by, self.0, &mut rounded, zero);
+            let coarse = weigh_rounded(by, self.0, &mut rounded, zero);
             (exact, sum, rounded, vector::fold(coarse, |a, b| a + b))
         }
     }
 
     #[test]
     fn rows_become_weights_on_every_path() {
-        let x: Vec<f32> = (0..48).map(|i| 6.0 - 1.37 * i as f32).collect();
+        let x: Vec<f32> = (0..64).map(|i| 6.0 - 1.37 * i as f32).collect();
         let want: Vec<f64> = (x.iter())
             .map(|x| f64::from(SCALE * x - TOP).exp())
             .collect();
         let total: f64 = want.iter().sum();
-        let cpus = CpuPath::ALL.into_iter().filter_map(|p| Cpu::new(p).ok());
-        for cpu in cpus.chain([Cpu::emulated_amx()]) {
+        for cpu in cpus() {
             let (exact, sum, rounded, coarse) = cpu.run_at(Precision::Bf16, Both(&x));
             assert!((f64::from(sum) - total).abs() < 1e-6 * total, "{cpu}");
-            assert!((f64::from(coarse) - total).abs() < 2e-4 * total, "{cpu}");
+            assert!((f64::from(coarse) - total).abs() < 3e-3 * total, "{cpu}");
             for (i, (y, want)) in exact.iter().zip(&want).enumerate() {
                 let bits = rounded[i / 2].to_bits() >> (16 * (i % 2)) << 16;
                 let short = f64::from(f32::from_bits(bits));
                 assert!((f64::from(*y) - want).abs() < 1e-6 * want, "{cpu}: {i}");
-                assert!((short - want).abs() < 5e-3 * want, "{cpu}: {i}");
+                assert!((short - want).abs() < 7e-3 * want, "{cpu}: {i}");
             }
-            assert!(rounded[24..].iter().all(|x| x.is_nan()), "{cpu}");
+            assert!(rounded[32..].iter().all(|x| x.is_nan()), "{cpu}");
+        }
+    }
+
+    /// 2^(x − top) of a row as bf16, and whether its total is beyond `far`.
+    struct Rounded<'a>(&'a [f32], f32, f32);
+
+    impl Task for Rounded<'_> {
+        type Out = (Vec<f64>, bool);
+        #[inline(always)]
+        fn run<M: Micro>(self) -> Self::Out {
+            let mut to = vec![0.0; self.0.len() / 2];
+            let zero = M::Vector::splat(0.0);
+            let total = weigh_rounded((1.0, self.1), self.0, &mut to, zero);
+            let both = |x: &f32| [x.to_bits() << 16, x.to_bits() & 0xFFFF_0000];
+            let numbers = to.iter().flat_map(both);
+            let numbers = numbers.map(|bits| f64::from(f32::from_bits(bits)));
+            (numbers.collect(), total.exceeds(self.2))
+        }
+    }
+
+    fn cpus() -> impl Iterator<Item = Cpu> {
+        let real = CpuPath::ALL.into_iter().filter_map(|p| Cpu::new(p).ok());
+        real.chain([Cpu::emulated_amx()])
+    }
+
+    #[test]
+    fn rounded_weights_are_right_on_average_at_every_fraction() {
+        // 1/1024 apart, below the top and above it.
+        let x: Vec<f32> = (0..64 * 1024).map(|i| 8.0 - i as f32 / 1024.0).collect();
+        for cpu in cpus() {
+            for top in [0.0, 3.0 + 77.0 / 256.0, -60.0] {
+                let (y, far) = cpu.run_at(Precision::Bf16, Rounded(&x, top, 1e30));
+                assert!(!far, "{cpu}");
+                let off = |(y, x): (&f64, &f32)| y / f64::from(x - top).exp2() - 1.0;
+                let off: Vec<f64> = y.iter().zip(&x).map(off).collect();
+                for octave in off.chunks(1024) {
+                    let mean = octave.iter().sum::<f64>() / 1024.0;
+                    let most = octave.iter().fold(0.0_f64, |m, x| m.max(x.abs()));
+                    assert!(mean.abs() < 4e-4 && most < 7e-3, "{cpu}: {mean}, {most}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn scores_far_above_the_top_are_noticed_and_far_below_it_are_nothing() {
+        for cpu in cpus() {
+            for high in [
+                70.0,
+                127.0,
+                129.0,
+                200.0,
+                300.0,
+                4e4,
+                1e9,
+                f32::MAX,
+                f32::INFINITY,
+            ] {
+                for at in [0, 15, 16, 31, 37] {
+                    let mut x = [-1.0; 64];
+                    x[at] = high;
+                    let far = |top| cpu.run_at(Precision::Bf16, Rounded(&x, top, 1e19)).1;
+                    assert!(far(0.0), "{cpu}: {high}");
+                    assert!(high > 1e3 || !far(high - 2.0), "{cpu}: {high}");
+                }
+            }
+            for low in [-130.0, -300.0, -3e4, -1e9, f32::MIN, f32::NEG_INFINITY] {
+                let (y, far) = cpu.run_at(Precision::Bf16, Rounded(&[low; 32], 0.0, 1e-30));
+                assert!(
+                    !far && y.iter().all(|y| (0.0..1e-37).contains(y)),
+                    "{cpu}: {low}"
+                );
+            }
         }
     }
 
     #[test]
     fn far_scores_weigh_next_to_nothing_and_no_number_stays_none() {
-        let mut x = [f32::MIN; LANES];
+        let mut x = [f32::MIN; PAIR];
         x[3] = f32::NAN;
         for cpu in CpuPath::ALL.into_iter().filter_map(|p| Cpu::new(p).ok()) {
             let (exact, sum, _, coarse) = cpu.run_at(Precision::Bf16, Both(&x));

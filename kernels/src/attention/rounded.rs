@@ -13,13 +13,14 @@ use super::{Lie, MOST_ROWS, Piece};
 use crate::attention_pack;
 use crate::error::Result;
 use crate::isa::{self, Cpu, Micro, Task};
-use crate::math::{LANES, max};
 use crate::memory::with_scratch;
 use crate::softmax::{self, Power};
-use crate::vector::{self, MOST_LANES, Vector};
+use crate::vector::{self, MOST_LANES, PAIR, Vector};
 
 /// What a lane of a total may reach: sums of values with such weights are still numbers.
 const FAR: f32 = (1_u128 << 64) as f32;
+/// Scores that are so far below what is taken off weigh nothing.
+const NOTHING: f32 = 1024.0;
 /// Numbers between two rows of scores, besides the keys: a line, or many rows would lie in the same places
 /// of a cache.
 const APART: usize = 16;
@@ -92,12 +93,7 @@ impl State<'_> {
     /// Weighs the rows of a tile and adds up their totals; of the first block their maxima are taken off.
     /// Whether a total grew too far: then nothing was added.
     #[inline(always)]
-    fn weigh<M: Micro>(
-        self,
-        (from, rows): (usize, usize),
-        (power, scale): (Power, f32),
-        first: bool,
-    ) -> bool {
+    fn weigh<M: Micro>(self, (from, rows): (usize, usize), scale: f32, first: bool) -> bool {
         let State {
             scores,
             weights,
@@ -128,12 +124,12 @@ impl State<'_> {
             let row = row.get_mut(..whole).unwrap_or_default();
             row.iter_mut().skip(keys).for_each(|x| *x = f32::MIN);
             if first {
-                *top = max(row) * scale;
+                *top = softmax::top(row, scale);
             }
             // SAFETY: a vector has at most so many numbers.
             unsafe {
                 let before = M::Vector::load(before.as_ptr());
-                let total = softmax::weigh_rounded(power, (scale, *top), row, to, before);
+                let total = softmax::weigh_rounded((scale, *top), row, to, before);
                 far |= total.exceeds(FAR);
                 total.store(after.as_mut_ptr());
             }
@@ -199,7 +195,7 @@ impl Task for Rounded<'_> {
                 if block == 0 {
                     continue;
                 }
-                let whole = block.next_multiple_of(M::STEP.max(LANES)).min(at_once);
+                let whole = block.next_multiple_of(M::STEP.max(PAIR)).min(at_once);
                 if p.seen(from) >= key + block {
                     let state = State {
                         scores: &mut *scores,
@@ -211,7 +207,7 @@ impl Task for Rounded<'_> {
                         keys: block,
                         whole,
                     };
-                    let far = state.weigh::<M>((from, rows), (power, scale), key == 0);
+                    let far = state.weigh::<M>((from, rows), scale, key == 0);
                     if !far {
                         continue;
                     }
@@ -229,20 +225,21 @@ impl Task for Rounded<'_> {
                         continue;
                     };
                     if key == 0 {
-                        *top = max(row) * scale;
+                        *top = softmax::top(row, scale);
                     }
                     // SAFETY: a vector has at most so many numbers.
                     let before = unsafe { M::Vector::load(total.as_ptr()) };
-                    let mut after = softmax::weigh_rounded(power, (scale, *top), row, to, before);
+                    let mut after = softmax::weigh_rounded((scale, *top), row, to, before);
                     if after.exceeds(FAR) {
-                        let new = top.max(max(row) * scale);
+                        let new = top.max(softmax::top(row, scale));
                         let old = power.of_one::<M>(*top - new);
                         *top = new;
                         p.of_row(sums, (from, rows), r, |part| {
                             part.iter_mut().for_each(|x| *x *= old);
                         });
                         let before = before.mul(M::Vector::splat(old));
-                        after = softmax::weigh_rounded(power, (scale, new), row, to, before);
+                        softmax::lift(row, (new - NOTHING) / scale);
+                        after = softmax::weigh_rounded((scale, new), row, to, before);
                     }
                     // SAFETY: as above.
                     unsafe { after.store(total.as_mut_ptr()) };

@@ -28,15 +28,15 @@ pub unsafe fn with_avx512<T: Task>(task: T) -> T::Out {
 }
 
 /// # Safety
-/// As [`with_avx512`], and it has AVX512-BF16.
-#[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+/// As [`with_avx512`], and it has AVX512-BF16 and VBMI.
+#[target_feature(enable = "avx512vbmi,avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
 pub unsafe fn with_bf16<T: Task>(task: T) -> T::Out {
     task.run::<Bf16>()
 }
 
 /// # Safety
 /// As [`with_bf16`], and it has AMX-BF16, which the operating system lets this process use.
-#[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+#[target_feature(enable = "avx512vbmi,avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
 pub unsafe fn with_amx<T: Task>(task: T) -> T::Out {
     task.run::<Tiles<Real>>()
 }
