@@ -75,10 +75,30 @@ pub(crate) fn round<M: Micro>(x: Input<'_>, to: &mut [f32]) {
         Input::Plain(x) => M::round(x, to),
         Input::Rounded(x) => {
             let (places, zeros) = to.split_at_mut(x.len().min(to.len()));
-            places.copy_from_slice(x.get(..places.len()).unwrap_or_default());
-            zeros.fill(0.0);
+            copy(x, places);
+            fill(zeros);
         }
     }
+}
+
+/// Numbers that are moved at a time.
+const MOVED: usize = 16;
+
+/// As many of the first numbers of `from` as `to` takes: few, for which a call of the system's would take longer.
+#[inline(always)]
+fn copy(from: &[f32], to: &mut [f32]) {
+    let (from, from_rest) = from.as_chunks::<MOVED>();
+    let (to, to_rest) = to.as_chunks_mut::<MOVED>();
+    (to.iter_mut().zip(from)).for_each(|(to, from)| *to = *from);
+    (to_rest.iter_mut().zip(from_rest)).for_each(|(to, from)| *to = *from);
+}
+
+/// Zeros, few of them.
+#[inline(always)]
+fn fill(to: &mut [f32]) {
+    let (to, rest) = to.as_chunks_mut::<MOVED>();
+    to.iter_mut().for_each(|to| *to = [0.0; MOVED]);
+    rest.iter_mut().for_each(|to| *to = 0.0);
 }
 
 /// Packs the `rows` rows of head `task` of `x` as columns: a column for each row, padded with zeros.

@@ -197,10 +197,12 @@ fn statistics(
     let c = base.len();
     let width = c / groups;
     let n = rows as f64;
+    let (per_row, per_channel) = (1.0 / n, 1.0 / width as f64);
     let (means, factors) = channels.split_at_mut(c);
-    // Of a group: its channels' means, taken from the first number on, added up; their squares; and the
-    // squares around each.
+    // Of a group: its channels' means, taken from the first number on, added up; their squares; the squares
+    // around each; and how many channels are still to come.
     let (mut from, mut sum, mut square, mut around) = (0.0, 0.0, 0.0, 0.0);
+    let mut left = 0;
     for first in (0..c).step_by(RUN) {
         let run = first..(first + RUN).min(c);
         let mut sums = [[0.0_f64; RUN]; 2];
@@ -215,19 +217,22 @@ fn statistics(
         let base = base.get(run.clone()).unwrap_or_default();
         for (((i, base), s), q) in run.zip(base).zip(sums).zip(squares) {
             let base = f64::from(*base);
-            if i % width == 0 {
+            if left == 0 {
                 (from, sum, square, around) = (base, 0.0, 0.0, 0.0);
+                left = width;
             }
-            let mean = base - from + s / n;
+            let of_rows = s * per_row;
+            let mean = base - from + of_rows;
             sum += mean;
             square += mean * mean;
-            around += q - s * s / n;
-            if (i + 1) % width > 0 {
+            around += q - s * of_rows;
+            left -= 1;
+            if left > 0 {
                 continue;
             }
-            let mean = sum / width as f64;
+            let mean = sum * per_channel;
             let squares = around + n * (square - sum * mean);
-            let variance = (squares / (n * width as f64)).max(0.0);
+            let variance = (squares * per_row * per_channel).max(0.0);
             let factor = (1.0 / (variance + f64::from(affine.eps)).sqrt()) as f32;
             let own = i + 1 - width..i + 1;
             let (means, factors) = (means.get_mut(own.clone()), factors.get_mut(own.clone()));

@@ -4,7 +4,7 @@
 //! softmax of whole rows (`slices`), or elementary functions of plain loops (`math`).
 
 use crate::isa::Micro;
-use crate::math::{LANES, fold, max};
+use crate::math::{LANES, fold};
 use crate::vector::{self, PAIR, Vector};
 use crate::vector_math::exp;
 
@@ -140,10 +140,12 @@ pub(crate) fn weigh_rounded<V: Vector>(
     total
 }
 
-/// The largest of `row`, scaled, to 1/256: what [`Vector::weigh`] takes off exactly.
+/// The largest of `row`, whole vectors, scaled, to 1/256: what [`Vector::weigh`] takes off exactly.
 #[inline(always)]
-pub(crate) fn top(row: &[f32], scale: f32) -> f32 {
-    (256.0 * scale * max(row)).round_ties_even() / 256.0
+pub(crate) fn top<V: Vector>(row: &[f32], scale: f32) -> f32 {
+    let largest = highest(row, V::splat(f32::NEG_INFINITY));
+    let largest = vector::fold(largest, |a, b| if b > a { b } else { a });
+    (256.0 * scale * largest).round_ties_even() / 256.0
 }
 
 /// Makes `least` of what is less.

@@ -323,6 +323,14 @@ fn attention_takes_more_keys_than_a_block_and_large_heads() {
     check_attention(h(13, 77, 2, 160), Mask::None);
     check_attention(h(5, 30, 1, 301), Mask::None);
     check_attention(h(90, 40, 1, 8), Mask::Causal);
+    // Heads that take turns, and heads with too many keys to.
+    let some = |heads| Heads {
+        samples: 2,
+        ..heads
+    };
+    check_attention(some(h(150, 40, 3, 24)), Mask::None);
+    check_attention(some(h(150, 150, 3, 24)), Mask::Causal);
+    check_attention(some(h(130, 700, 3, 160)), Mask::None);
 }
 
 #[test]

@@ -46,6 +46,10 @@ pub struct Heads {
     pub size: usize,
 }
 
+/// Multiplications below which an attention is not worth a second thread.
+const SMALL: usize = 1 << 15;
+/// Bytes that stay in the second cache.
+const STAYS: usize = 512 << 10;
 /// Most rows in a tile.
 const MOST_ROWS: usize = 32;
 
@@ -111,53 +115,73 @@ pub fn attention<'a>(
     let packed_keys = layout.keys.len();
     let packed = packed_keys + layout.values.len();
     let all = samples * count;
-    with_scratch(all * packed, |scratch| {
-        let pack = |(task, to): (usize, &mut [f32])| {
-            let (keys_to, values_to) = to.split_at_mut(packed_keys);
-            let pack = Pack {
-                k,
-                v,
-                heads,
-                task,
-                keys_to,
-                values_to,
-                layout,
-            };
-            cpu.run_at(precision, pack);
+    let pack = |(task, to): (usize, &mut [f32])| {
+        let (keys_to, values_to) = to.split_at_mut(packed_keys);
+        let pack = Pack {
+            k,
+            v,
+            heads,
+            task,
+            keys_to,
+            values_to,
+            layout,
         };
-        let small = all * packed < 1 << 14;
-        match small {
-            true => scratch.chunks_mut(packed).enumerate().for_each(pack),
-            false => (scratch.par_chunks_mut(packed).enumerate()).for_each(pack),
-        }
+        cpu.run_at(precision, pack);
+    };
+    let chunks = queries.div_ceil(layout.block.queries);
+    let output = Place {
+        at: out.as_mut_ptr(),
+        rounded,
+    };
+    let work = |task: usize, chunk: usize, packed: &[f32]| {
+        let (keys_at, values_at) = packed.split_at(packed_keys);
+        let first = chunk * layout.block.queries;
+        let piece = Piece {
+            q,
+            keys_at,
+            values_at,
+            heads,
+            mask,
+            task,
+            first,
+            count: layout.block.queries.min(queries - first),
+            layout,
+            output: &output,
+        };
+        piece.start(cpu)
+    };
+    let small = all * queries * keys * size < SMALL;
+    if chunks == 1 {
+        // Who alone needs a head's keys packs them.
+        let whole = |task: usize| {
+            with_scratch(packed, |to| {
+                pack((task, to));
+                work(task, 0, to)
+            })?
+        };
+        return match small {
+            true => (0..all).try_for_each(whole),
+            false => (0..all).into_par_iter().try_for_each(whole),
+        };
+    }
+    with_scratch(all * packed, |scratch| {
+        (scratch.par_chunks_mut(packed).enumerate()).for_each(pack);
         let packed_all: &[f32] = scratch;
-        let chunks = queries.div_ceil(layout.block.queries);
-        let output = Place {
-            at: out.as_mut_ptr(),
-            rounded,
+        // Heads whose keys all stay in the second cache take turns, since their queries lie side by side.
+        let turns = if 4 * packed * count <= STAYS {
+            count
+        } else {
+            1
         };
         let work = |i: usize| {
-            let (task, chunk) = (i / chunks, i % chunks);
+            let (turn, i) = (i % turns, i / turns);
+            let (task, chunk) = (i / chunks * turns + turn, i % chunks);
             let at = task * packed;
-            let both = packed_all.get(at..at + packed).unwrap_or_default();
-            let (keys_at, values_at) = both.split_at(packed_keys);
-            let first = chunk * layout.block.queries;
-            let piece = Piece {
-                q,
-                keys_at,
-                values_at,
-                heads,
-                mask,
-                task,
-                first,
-                count: layout.block.queries.min(queries - first),
-                layout,
-                output: &output,
-            };
-            piece.start(cpu)
+            let packed = packed_all.get(at..at + packed).unwrap_or_default();
+            work(task, chunk, packed)
         };
         let n = all * chunks;
-        match all * queries * keys * size < 1 << 18 {
+        match small {
             true => (0..n).try_for_each(work),
             false => (0..n).into_par_iter().try_for_each(work),
         }
@@ -340,10 +364,8 @@ impl Task for Exact<'_> {
         }
         for tile in 0..tiles {
             let (from, rows) = (border(tile), border(tile + 1) - border(tile));
-            for r in 0..rows {
-                let total = totals.get(from + r).copied().unwrap_or(1.0);
-                p.finish::<M>(sums, (from, rows), r, total);
-            }
+            let mut totals = totals.iter().skip(from).copied();
+            p.finish::<M>(sums, (from, rows), || totals.next());
         }
     }
 }
@@ -378,36 +400,51 @@ impl Piece<'_> {
         }
     }
 
-    /// Writes row `r` of the tile at `from`, its sums divided by `total`.
+    /// Writes the tile of `rows` rows at `from`, the sums of each divided by the next of their totals.
     #[inline(always)]
-    fn finish<M: Micro>(&self, sums: &mut [f32], tile: (usize, usize), r: usize, total: f32) {
-        let factor = M::Vector::splat(1.0 / total);
+    fn finish<M: Micro>(
+        &self,
+        sums: &[f32],
+        (from, rows): (usize, usize),
+        mut total: impl FnMut() -> Option<f32>,
+    ) {
         let (sample, head) = (self.task / self.heads.heads, self.task % self.heads.heads);
-        let row = sample * self.heads.queries + self.first + tile.0 + r;
-        let size = self.heads.size;
-        let first = (row * self.heads.heads + head) * size;
-        let wide = self.layout.values.panels.wide;
-        let mut panel = 0;
-        self.of_row(sums, tile, r, |part| {
-            for at in (0..part.len()).step_by(M::Vector::LANES) {
-                let kept = size.saturating_sub(panel * wide + at);
-                if kept == 0 {
-                    break;
-                }
-                let place = first + panel * wide + at;
-                let kept = kept.min(M::Vector::LANES);
-                // SAFETY: a part is whole vectors; the place of this head in this row of the result, which no other
-                // task writes. A size that is rounded is even.
-                unsafe {
-                    let x = M::Vector::load(part.as_ptr().add(at)).mul(factor);
-                    match self.output.rounded {
-                        true => x.store_first_bf16(kept, self.output.at.cast::<u16>().add(place)),
-                        false => x.store_first(kept, self.output.at.add(place)),
+        let (size, all) = (self.heads.size, self.heads.heads * self.heads.size);
+        let row = sample * self.heads.queries + self.first + from;
+        let panels = &self.layout.values.panels;
+        let (lanes, wide) = (M::Vector::LANES, panels.wide);
+        let start = from * panels.columns();
+        debug_assert!(start + rows * panels.columns() <= sums.len() && panels.columns() >= size);
+        let sums = sums.as_ptr().wrapping_add(start);
+        for r in 0..rows {
+            let factor = M::Vector::splat(1.0 / total().unwrap_or(1.0));
+            let first = (row + r) * all + head * size;
+            for panel in 0..panels.count {
+                let width = panels.width(panel);
+                let column = panel * wide;
+                let part = column * rows + r * width;
+                let kept = width.min(size.saturating_sub(column));
+                for at in (0..kept).step_by(lanes) {
+                    let place = first + column + at;
+                    let count = (kept - at).min(lanes);
+                    // SAFETY: a tile's sums lie together, panel by panel, and a part of a row is whole vectors; the
+                    // place of this head in this row of the result, which no other task writes. A size that is
+                    // rounded is even.
+                    unsafe {
+                        let x = M::Vector::load(sums.add(part + at)).mul(factor);
+                        let out = self.output.at;
+                        match (self.output.rounded, count == lanes) {
+                            (true, true) => x.store_bf16(out.cast::<u16>().add(place)),
+                            (false, true) => x.store(out.add(place)),
+                            (true, false) => {
+                                x.store_first_bf16(count, out.cast::<u16>().add(place))
+                            }
+                            (false, false) => x.store_first(count, out.add(place)),
+                        }
                     }
                 }
             }
-            panel += 1;
-        });
+        }
     }
 
     /// The scores of the `rows` queries from `from` on for `block` keys from `key` on, which lie as `lie`

@@ -124,7 +124,7 @@ impl State<'_> {
             let row = row.get_mut(..whole).unwrap_or_default();
             row.iter_mut().skip(keys).for_each(|x| *x = f32::MIN);
             if first {
-                *top = softmax::top(row, scale);
+                *top = softmax::top::<M::Vector>(row, scale);
             }
             // SAFETY: a vector has at most so many numbers.
             unsafe {
@@ -225,13 +225,13 @@ impl Task for Rounded<'_> {
                         continue;
                     };
                     if key == 0 {
-                        *top = softmax::top(row, scale);
+                        *top = softmax::top::<M::Vector>(row, scale);
                     }
                     // SAFETY: a vector has at most so many numbers.
                     let before = unsafe { M::Vector::load(total.as_ptr()) };
                     let mut after = softmax::weigh_rounded((scale, *top), row, to, before);
                     if after.exceeds(FAR) {
-                        let new = top.max(softmax::top(row, scale));
+                        let new = top.max(softmax::top::<M::Vector>(row, scale));
                         let old = power.of_one::<M>(*top - new);
                         *top = new;
                         p.of_row(sums, (from, rows), r, |part| {
@@ -257,15 +257,13 @@ impl Task for Rounded<'_> {
         }
         for tile in 0..tiles {
             let (from, rows) = (border(tile), border(tile + 1) - border(tile));
-            for r in 0..rows {
-                let total = totals.get((from + r) * MOST_LANES..(from + r + 1) * MOST_LANES);
-                let total = total.unwrap_or_default();
-                debug_assert_eq!(total.len(), MOST_LANES);
+            let totals = totals.get(from * MOST_LANES..).unwrap_or_default();
+            let mut totals = totals.chunks_exact(MOST_LANES).map(|total| {
                 // SAFETY: as above.
                 let total = unsafe { M::Vector::load(total.as_ptr()) };
-                let total = vector::fold(total, |a, b| a + b);
-                p.finish::<M>(sums, (from, rows), r, total);
-            }
+                vector::fold(total, |a, b| a + b)
+            });
+            p.finish::<M>(sums, (from, rows), || totals.next());
         }
     }
 }
