@@ -5,8 +5,11 @@ use std::time::Instant;
 
 use super::Measure;
 
+/// Calls in a turn: those of the second half count, and an edit takes dozens one after the other.
+const LEAST: usize = 3;
+
 /// Says the CPU path `path`, then answers each line of standard input, a measure's name, with the seconds
-/// of its calls in a turn: one, or as many as half a second holds. Everything as JSON, a line each.
+/// of its calls in a turn: as many as half a second holds, at least [`LEAST`]. Everything as JSON, a line each.
 pub fn take(mut measures: Vec<Measure>, path: &str) {
     say(&path.into());
     for line in std::io::stdin().lines() {
@@ -16,7 +19,7 @@ pub fn take(mut measures: Vec<Measure>, path: &str) {
             return eprintln!("no measure {wanted:?}");
         };
         let (begin, mut seconds) = (Instant::now(), Vec::new());
-        while seconds.is_empty() || begin.elapsed().as_secs_f64() < 0.5 {
+        while seconds.len() < LEAST || begin.elapsed().as_secs_f64() < 0.5 {
             let start = Instant::now();
             f();
             seconds.push(start.elapsed().as_secs_f64());
