@@ -331,6 +331,9 @@ fn attention_takes_more_keys_than_a_block_and_large_heads() {
     check_attention(some(h(150, 40, 3, 24)), Mask::None);
     check_attention(some(h(150, 150, 3, 24)), Mask::Causal);
     check_attention(some(h(130, 700, 3, 160)), Mask::None);
+    // So many queries that they are shared out in bands.
+    check_attention(h(1100, 70, 3, 16), Mask::None);
+    check_attention(h(1100, 420, 2, 160), Mask::Causal);
 }
 
 #[test]

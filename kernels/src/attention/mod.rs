@@ -167,20 +167,29 @@ pub fn attention<'a>(
     with_scratch(all * packed, |scratch| {
         (scratch.par_chunks_mut(packed).enumerate()).for_each(pack);
         let packed_all: &[f32] = scratch;
-        // Heads whose keys all stay in the second cache take turns, since their queries lie side by side.
-        let turns = if 4 * packed * count <= STAYS {
-            count
-        } else {
-            1
+        // In bands of queries, head after head. Where products give a thread its share of the rows, so does this, or
+        // values would come from another core: one chunk where the keys of all heads stay in the second cache, else a
+        // thread's share. Few rows are shared out by columns, which are heads.
+        let threads = rayon::current_num_threads().div_ceil(samples);
+        let bands = match threads {
+            _ if queries < threads * geometry.chunk.rows => 1,
+            _ if 4 * packed * count <= STAYS => chunks,
+            _ => threads,
         };
+        let band = chunks.div_ceil(bands);
         let work = |i: usize| {
-            let (turn, i) = (i % turns, i / turns);
-            let (task, chunk) = (i / chunks * turns + turn, i % chunks);
-            let at = task * packed;
-            let packed = packed_all.get(at..at + packed).unwrap_or_default();
-            work(task, chunk, packed)
+            let (i, at) = (i / band, i % band);
+            let (i, head) = (i / count, i % count);
+            let (sample, chunk) = (i / bands, i % bands * band + at);
+            // The last band may have fewer.
+            if chunk >= chunks {
+                return Ok(());
+            }
+            let task = sample * count + head;
+            let packed = packed_all.get(task * packed..(task + 1) * packed);
+            work(task, chunk, packed.unwrap_or_default())
         };
-        let n = all * chunks;
+        let n = all * bands * band;
         match small {
             true => (0..n).try_for_each(work),
             false => (0..n).into_par_iter().try_for_each(work),
