@@ -173,6 +173,7 @@ mod tests {
     use super::*;
     use crate::isa::{Precision, Task};
     use crate::pack::to_bf16;
+    use crate::vector::Wide;
     use crate::{Cpu, CpuPath};
 
     const TOP: f32 = 1.5;
@@ -205,14 +206,43 @@ mod tests {
         for cpu in cpus() {
             let (exact, sum, rounded, coarse) = cpu.run_at(Precision::Bf16, Both(&x));
             assert!((f64::from(sum) - total).abs() < 1e-6 * total, "{cpu}");
-            assert!((f64::from(coarse) - total).abs() < 3e-3 * total, "{cpu}");
+            // By a table the total is that of what was stored, and t is rounded to 1/256 besides (1.4e-3 of a power).
+            let table = cpu.wide(ByTable);
+            let stored = rounded.iter().take(32).flat_map(both).sum::<f64>();
+            let (total, near) = if table { (stored, 1e-6) } else { (total, 2e-4) };
+            assert!((f64::from(coarse) - total).abs() < near * total, "{cpu}");
+            let near = if table { 6e-3 } else { 5e-3 };
             for (i, (y, want)) in exact.iter().zip(&want).enumerate() {
                 let bits = rounded[i / 2].to_bits() >> (16 * (i % 2)) << 16;
                 let short = f64::from(f32::from_bits(bits));
                 assert!((f64::from(*y) - want).abs() < 1e-6 * want, "{cpu}: {i}");
-                assert!((short - want).abs() < 7e-3 * want, "{cpu}: {i}");
+                assert!((short - want).abs() < near * want, "{cpu}: {i}");
             }
             assert!(rounded[32..].iter().all(|x| x.is_nan()), "{cpu}");
+        }
+    }
+
+    /// The two bf16 numbers of a place.
+    fn both(place: &f32) -> [f64; 2] {
+        let bits = [place.to_bits() << 16, place.to_bits() & 0xFFFF_0000];
+        bits.map(|bits| f64::from(f32::from_bits(bits)))
+    }
+
+    /// Whether a path's vectors weigh by a table: what they add up is what they store.
+    struct ByTable;
+
+    impl Wide for ByTable {
+        type Out = bool;
+        #[inline(always)]
+        fn run<V: Vector>(self) -> bool {
+            let mut to = [0_u16; PAIR];
+            // SAFETY: so many numbers each.
+            let total = unsafe {
+                let line = V::line(1.0, 0.4);
+                V::weigh(line, [0.0; PAIR].as_ptr(), to.as_mut_ptr(), V::splat(0.0))
+            };
+            let stored = f32::from_bits(u32::from(to[0]) << 16);
+            vector::fold(total, |a, b| a + b) == PAIR as f32 * stored
         }
     }
 
@@ -226,10 +256,7 @@ mod tests {
             let mut to = vec![0.0; self.0.len() / 2];
             let zero = M::Vector::splat(0.0);
             let total = weigh_rounded((1.0, self.1), self.0, &mut to, zero);
-            let both = |x: &f32| [x.to_bits() << 16, x.to_bits() & 0xFFFF_0000];
-            let numbers = to.iter().flat_map(both);
-            let numbers = numbers.map(|bits| f64::from(f32::from_bits(bits)));
-            (numbers.collect(), total.exceeds(self.2))
+            (to.iter().flat_map(both).collect(), total.exceeds(self.2))
         }
     }
 
@@ -251,7 +278,8 @@ mod tests {
                 for octave in off.chunks(1024) {
                     let mean = octave.iter().sum::<f64>() / 1024.0;
                     let most = octave.iter().fold(0.0_f64, |m, x| m.max(x.abs()));
-                    assert!(mean.abs() < 4e-4 && most < 7e-3, "{cpu}: {mean}, {most}");
+                    let allowed = if cpu.wide(ByTable) { 7e-3 } else { 5e-3 };
+                    assert!(mean.abs() < 4e-4 && most < allowed, "{cpu}: {mean}, {most}");
                 }
             }
         }
