@@ -206,7 +206,9 @@ fn readings(
         let (net, ops, x, text) = (net.clone(), ops.clone(), x.clone(), text.clone());
         let values = move || {
             let keys = net.get().text_keys(&ops, &text).unwrap();
-            drop(net.get().forward(&ops, &x, &[500.0], &keys, &Cancel::new()));
+            let cancel = Cancel::new();
+            let forward = || net.get().forward(&ops, &x, &[500.0], &keys, &cancel);
+            ops.awake(forward).unwrap();
         };
         both.1.push((name, Box::new(values)));
     };
@@ -217,13 +219,11 @@ fn readings(
             let x = tape.watch(x.clone()).unwrap();
             let text = tape.watch(text.clone()).unwrap();
             let keys = net.get().text_keys(&tape, &text).unwrap();
-            let y = net
-                .get()
-                .forward(&tape, &x, &[500.0], &keys, &Cancel::new());
-            let y = y.unwrap().out;
+            let cancel = Cancel::new();
+            let forward = || net.get().forward(&tape, &x, &[500.0], &keys, &cancel);
+            let y = tape.awake(forward).unwrap().out;
             let g = ops.value(noise(latent.len(), 5), latent).unwrap();
-            tape.backward(&[(&y, &g)], &[&x, &text], &Cancel::new())
-                .unwrap();
+            tape.backward(&[(&y, &g)], &[&x, &text], &cancel).unwrap();
         };
         add(&format!("gradients, {memory:?}"), Box::new(gradient));
     }
@@ -233,10 +233,9 @@ fn readings(
         let x = dual.moving(x.clone(), x.clone()).unwrap();
         let text = dual.moving(text.clone(), text.clone()).unwrap();
         let keys = net.get().text_keys(&dual, &text).unwrap();
-        drop(
-            net.get()
-                .forward(&dual, &x, &[500.0], &keys, &Cancel::new()),
-        );
+        let cancel = Cancel::new();
+        let forward = || net.get().forward(&dual, &x, &[500.0], &keys, &cancel);
+        dual.awake(forward).unwrap();
     };
     add("tangent", Box::new(tangent));
     both

@@ -247,7 +247,6 @@ pub fn group_norm_derivative(
         let what = format!("{} numbers for {}", t.len(), x.len());
         return Err(mismatch("group_norm_derivative", what));
     }
-    out.copy_from_slice(t);
     let c = affine.scale.len();
     let sample = x.len() / samples;
     let blocks = (sample / c).div_ceil(BLOCK_ROWS);
@@ -262,30 +261,42 @@ pub fn group_norm_derivative(
             scale: ones,
             ..affine
         };
-        for (x, out) in x.chunks_exact(sample).zip(out.chunks_exact_mut(sample)) {
+        let each = x.chunks_exact(sample).zip(t.chunks_exact(sample));
+        for ((x, t), out) in each.zip(out.chunks_exact_mut(sample)) {
             norm::moments(cpu, x.into(), groups, plain, parts, channels);
             let at = Channels::new(channels, affine.scale);
-            if way == Way::Cotangent {
-                through(cpu, x, act, at, out);
-            }
-            let sum = |((x, u), to): ((&[f32], &[f32]), &mut [f32])| cpu.run(Sums { x, u, at, to });
+            // What is projected, and its sums, while it lies in the caches.
+            let begin = |(((x, t), u), to): (((&[f32], &[f32]), &mut [f32]), &mut [f32])| {
+                u.copy_from_slice(t);
+                if way == Way::Cotangent {
+                    cpu.run(Through(act, Multiply { x, at, out: u }));
+                }
+                cpu.run(Sums { x, u, at, to });
+            };
             let (rows, pair) = (BLOCK_ROWS * c, 2 * c);
             if x.len() < PARALLEL_FROM {
-                let both = x.chunks(rows).zip(out.chunks(rows));
-                both.zip(parts.chunks_mut(pair)).for_each(sum);
+                let all = x.chunks(rows).zip(t.chunks(rows)).zip(out.chunks_mut(rows));
+                all.zip(parts.chunks_mut(pair)).for_each(begin);
             } else {
-                let both = x.par_chunks(rows).zip(out.par_chunks(rows));
-                both.zip(parts.par_chunks_mut(pair)).for_each(sum);
+                let both = x.par_chunks(rows).zip(t.par_chunks(rows));
+                let all = both.zip(out.par_chunks_mut(rows));
+                all.zip(parts.par_chunks_mut(pair)).for_each(begin);
             }
             average(parts, groups, sample / c, means);
             let means: &[f32] = means;
             by_rows(out, c, |first, out| {
                 let x = part(x, c, first, out.len());
-                cpu.run(Project { x, at, means, out });
+                let u = Project {
+                    x,
+                    at,
+                    means,
+                    out: &mut *out,
+                };
+                cpu.run(u);
+                if way == Way::Tangent {
+                    cpu.run(Through(act, Multiply { x, at, out }));
+                }
             });
-            if way == Way::Tangent {
-                through(cpu, x, act, at, out);
-            }
         }
     })
 }
@@ -312,15 +323,7 @@ impl<'a> Channels<'a> {
     }
 }
 
-/// Multiplies `out` with the scale and the activation's derivative.
-fn through(cpu: Cpu, x: &[f32], act: Act, at: Channels<'_>, out: &mut [f32]) {
-    let c = at.scale.len();
-    by_rows(out, c, |first, out| {
-        let x = part(x, c, first, out.len());
-        cpu.run(Through(act, Multiply { x, at, out }));
-    });
-}
-
+/// Multiplies with the scale and the activation's derivative.
 struct Through<'a>(Act, Multiply<'a>);
 
 struct Multiply<'a> {

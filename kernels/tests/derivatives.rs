@@ -416,6 +416,14 @@ proptest! {
     }
 
     #[test]
+    fn what_was_moved_comes_back(
+        n in 1..3_usize, h in 1..9_usize, w in 1..9_usize, c in 1..20_usize, others in 1..20_usize,
+        taller in 1..20_usize, wider in 1..20_usize,
+    ) {
+        check_moves(Size { n, h, w, c }, taller, wider, others);
+    }
+
+    #[test]
     fn a_linear_layer_has_its_tangent_and_its_transpose_gated_or_not(
         rows in 1..30_usize, inputs in 1..60_usize, outputs in 1..70_usize,
     ) {
@@ -502,4 +510,58 @@ fn work_that_is_shared_among_threads_is_the_same_work() {
         size: 21,
     };
     check_attention(heads, Mask::None, [true; 3]);
+}
+
+fn inner(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(*a * b)).sum()
+}
+
+fn check_moves(s: Size, h: usize, w: usize, others: usize) {
+    let to = Size { h, w, ..s };
+    let (x, g) = (noise(s.len().unwrap(), 1), noise(to.len().unwrap(), 2));
+    let (mut y, mut back) = (vec![0.0; g.len()], vec![9.0; x.len()]);
+    upsample(&x, s, h, w, &mut y).unwrap();
+    upsample_cotangent(&g, to, s.h, s.w, &mut back).unwrap();
+    let (there, here) = (inner(&y, &g), inner(&x, &back));
+    let size = (inner(&y, &y) * inner(&g, &g)).sqrt();
+    assert!((there - here).abs() <= 1e-6 * size, "{there} is not {here}");
+
+    let b = noise(x.len() / s.c * others, 3);
+    let mut both = vec![0.0; x.len() + b.len()];
+    concat(&x, &b, (s.c, others), &mut both).unwrap();
+    let (mut first, mut second) = (vec![9.0; x.len()], vec![9.0; b.len()]);
+    columns(&both, s.c + others, (0, s.c), &mut first).unwrap();
+    columns(&both, s.c + others, (s.c, others), &mut second).unwrap();
+    assert_eq!((first, second), (x.clone(), b));
+
+    let mut sums = vec![9.0; s.n * s.c];
+    sum_rows(&x, s.c, &mut sums).unwrap();
+    for (i, sum) in sums.iter().enumerate() {
+        let sample = x.chunks_exact(s.h * s.w * s.c).nth(i / s.c).unwrap();
+        let own = sample.iter().skip(i % s.c).step_by(s.c);
+        let want: f64 = own.map(|x| f64::from(*x)).sum();
+        assert!((f64::from(*sum) - want).abs() <= 1e-5 * (1.0 + want.abs()));
+    }
+}
+
+#[test]
+fn what_was_moved_comes_back_over_large_maps_and_misfits_are_refused() {
+    let (n, h, w, c) = (2, 33, 31, 40);
+    check_moves(Size { n, h, w, c }, 66, 62, 24);
+    check_moves(Size { n, h, w, c }, 20, 70, 1);
+    let mut out = [7.0; 6];
+    let s = Size {
+        n: 1,
+        h: 2,
+        w: 3,
+        c: 1,
+    };
+    assert!(columns(&[0.0; 8], 4, (2, 3), &mut out).is_err());
+    assert!(columns(&[0.0; 8], 4, (0, 0), &mut []).is_err());
+    assert!(columns(&[0.0; 7], 4, (0, 3), &mut out).is_err());
+    assert!(upsample_cotangent(&[0.0; 5], s, 2, 3, &mut out).is_err());
+    assert!(upsample_cotangent(&[0.0; 6], s, 0, 3, &mut []).is_err());
+    assert!(sum_rows(&[0.0; 13], 6, &mut out).is_err());
+    assert!(sum_rows(&[], 6, &mut out).is_err());
+    assert_eq!(out, [7.0; 6]);
 }

@@ -404,6 +404,10 @@ impl<R: Reading> Ops for R {
         self.step(Step::Combine(weights), &x)
     }
 
+    fn awake<T>(&self, f: impl FnOnce() -> T) -> T {
+        self.over().awake(f)
+    }
+
     fn boundary(&self) {
         self.block_ends();
     }

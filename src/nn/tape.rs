@@ -151,11 +151,14 @@ impl<'a, O: Derivatives> Tape<'a, O> {
                 pass.add(i, (*cotangent).clone())?;
             }
         }
-        let mut end = record.nodes.len();
-        for &first in record.blocks.iter().rev() {
-            pass.block(first, end, cancel)?;
-            end = first;
-        }
+        self.ops.awake(|| {
+            let mut end = record.nodes.len();
+            record.blocks.iter().rev().try_for_each(|&first| {
+                pass.block(first, end, cancel)?;
+                end = first;
+                Ok::<_, crate::Error>(())
+            })
+        })?;
         to.iter()
             .map(|x| {
                 let found = x.node.and_then(|i| pass.gradients.get(i)?.clone());

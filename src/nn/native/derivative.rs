@@ -233,4 +233,28 @@ impl Derivatives for Native {
             kernels::activate_derivative(self.cpu, activation(act), &x, &t, out)
         })
     }
+
+    fn upsample_cotangent(&self, g: &Tensor, h: usize, w: usize) -> Result<Tensor> {
+        let (s, g) = (g.0.shape, self.plain(g)?);
+        self.make(Shape { h, w, ..s }, |out| {
+            kernels::upsample_cotangent(&g, size(s), h, w, out)
+        })
+    }
+
+    fn sum_positions(&self, g: &Tensor) -> Result<Tensor> {
+        let (s, g) = (g.0.shape, self.plain(g)?);
+        self.make(Shape::map(s.n, 1, 1, s.c), |out| {
+            kernels::sum_rows(&g, s.c, out)
+        })
+    }
+
+    fn split(&self, g: &Tensor, c: usize) -> Result<(Tensor, Tensor)> {
+        let (s, g) = (g.0.shape, self.plain(g)?);
+        let part = |first: usize, c: usize| {
+            self.make(Shape { c, ..s }, |out| {
+                kernels::columns(&g, s.c, (first, c), out)
+            })
+        };
+        Ok((part(0, c)?, part(c, s.c.saturating_sub(c))?))
+    }
 }
