@@ -248,6 +248,56 @@ fn a_file_that_nobody_may_write_to_is_mapped_and_outlives_its_name() {
     assert!(answers(&again) == want);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_is_noted_when_it_was_checked_and_its_note_is_believed_while_it_stays() {
+    let place = Place::new();
+    let first = place.load();
+    let want = answers(&first);
+    drop(first);
+    let read = |kept: Kept| {
+        let model = place.load();
+        assert_eq!(model.kept(), &kept);
+        assert!(answers(&model) == want);
+    };
+    // At once it is too young.
+    read(Kept::Read);
+    assert!(place.files("seen").is_empty());
+    let settle = || std::thread::sleep(Duration::from_millis(2050));
+    settle();
+    read(Kept::Read);
+    let note = place.files("seen").pop().unwrap();
+    let text = fs::read(&note).unwrap();
+    age(&note, Duration::from_secs(3600));
+    read(Kept::Read);
+    let used = fs::metadata(&note).unwrap().modified().unwrap();
+    assert!(used.elapsed().unwrap() < Duration::from_secs(1800));
+    for damaged in [&b"something else"[..], &[b'0'; 64]] {
+        fs::write(&note, damaged).unwrap();
+        read(Kept::Read);
+        assert_eq!(fs::read(&note).unwrap(), text);
+    }
+    // The file that takes its place is another, whose note goes with it.
+    let path = place.files("pack").pop().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[70] ^= 1;
+    put(&path, &bytes, false);
+    settle();
+    read(Kept::Made);
+    assert!(place.files("seen").is_empty());
+    settle();
+    read(Kept::Read);
+    assert_ne!(fs::read(&note).unwrap(), text);
+    // Who makes another file removes notes on none.
+    fs::remove_file(path).unwrap();
+    let other = Place::new();
+    let config = other.model().join("scheduler/scheduler_config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text + "\n").unwrap();
+    assert_eq!(load(&other.model(), &place.packs()).kept(), &Kept::Made);
+    assert!(!note.exists());
+}
+
 #[test]
 fn a_folder_in_place_of_the_file_costs_nothing_but_time() {
     let place = Place::new();

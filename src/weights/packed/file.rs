@@ -10,7 +10,8 @@
 //!
 //! It is written beside its place, may be written to by nobody from then on, and then takes its name. It is
 //! mapped where that is safe ([`Mapped`]), or else read whole into memory of our own; both on all threads, and
-//! every byte is checked either way. A file that another program changes or cuts is a damaged one.
+//! every byte is checked either way, when it is mapped only once in a run of the system (`seen`). A file that
+//! another program changes or cuts is a damaged one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use super::folder;
+use super::seen::State;
 use crate::job::Cancel;
 
 const MAGIC: [u8; 16] = *b"semblance packed";
@@ -69,7 +71,7 @@ pub(super) fn read(path: &Path, key: &str, cancel: &Cancel) -> crate::Result<Fou
     let Ok(file) = File::open(path) else {
         return Ok(Found::Nothing);
     };
-    match contents(&file, key, cancel) {
+    match contents(&file, path, key, cancel) {
         Ok(layers) => Ok(Found::Layers(layers)),
         Err(Stop::Damaged) => Ok(Found::Damaged),
         Err(Stop::Unreadable) => Ok(Found::Nothing),
@@ -79,6 +81,7 @@ pub(super) fn read(path: &Path, key: &str, cancel: &Cancel) -> crate::Result<Fou
 
 fn contents(
     file: &File,
+    path: &Path,
     key: &str,
     cancel: &Cancel,
 ) -> std::result::Result<HashMap<String, Vec<Packed>>, Stop> {
@@ -102,10 +105,18 @@ fn contents(
     if index.key != key || index.chunks.len() != (4 * count).div_ceil(CHUNK) {
         return Err(Stop::Damaged);
     }
-    let whole = match mapped(file, count, &index.chunks, cancel)? {
+    let state = State::of(file, key);
+    let known = state.as_ref().is_some_and(|state| state.was_checked(path));
+    let mapped = mapped(file, count, &index.chunks, known, cancel)?;
+    let state = state.filter(|_| mapped.is_some());
+    let whole = match mapped {
         Some(whole) => whole,
         None => read_whole(file, count, &index.chunks, cancel)?,
     };
+    // Either says when the file was last used.
+    if !known && !state.is_some_and(|state| state.note(path).is_ok()) {
+        folder::touch(path);
+    }
     let layer = |(name, parts): (String, Vec<(usize, usize)>)| {
         let parts = parts.into_iter();
         let parts = parts.map(|(from, len)| whole.piece(from, len));
@@ -115,11 +126,12 @@ fn contents(
     layers.collect::<Option<_>>().ok_or(Stop::Damaged)
 }
 
-/// The `count` numbers of `file`, mapped and checked; `None` where they are to be read.
+/// The `count` numbers of `file`, mapped, and checked unless they are `known`; `None` where they are to be read.
 fn mapped(
     file: &File,
     count: usize,
     sums: &[u32],
+    known: bool,
     cancel: &Cancel,
 ) -> std::result::Result<Option<Packed>, Stop> {
     let Some(whole) = Mapped::of(file, HEADER as u64, count) else {
@@ -128,7 +140,10 @@ fn mapped(
     let checked = sums.par_iter().enumerate().try_for_each(|(i, sum)| {
         cancel.check().map_err(Stop::Cancelled)?;
         let chunk = whole.load(i * CHUNK, CHUNK).ok_or(Stop::Unreadable)?;
-        check(chunk, *sum)
+        match known {
+            true => Ok(()),
+            false => check(chunk, *sum),
+        }
     });
     match checked {
         Ok(()) => Ok(Some(whole.into())),

@@ -10,8 +10,12 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::NamedTempFile;
 
+use super::seen;
+
 /// How names of packed weights end.
 pub(super) const PACK: &str = "pack";
+/// How names of notes on checked packed weights end.
+pub(super) const SEEN: &str = "seen";
 /// How names of remembered hashes end.
 pub(super) const KNOWN: &str = "known";
 /// How names of unfinished files begin and end.
@@ -55,6 +59,20 @@ pub(super) fn touch(path: &Path) {
     }
 }
 
+/// When the file `path` was last used: what is noted on it counts too.
+fn used(path: &Path, meta: &Metadata) -> Option<SystemTime> {
+    let note = std::fs::metadata(seen::note(path));
+    let noted = note.ok().and_then(|note| note.modified().ok());
+    noted.max(meta.modified().ok())
+}
+
+/// Removes packed weights and what is noted on them.
+pub(super) fn remove(path: &Path) {
+    // Of no weight: whoever may not remove a file goes on without.
+    let _ = std::fs::remove_file(path);
+    let _ = std::fs::remove_file(seen::note(path));
+}
+
 /// Files of ours in `folder`, whose names are 64 hexadecimal digits and end in `kind`: the last used
 /// first.
 fn ours(folder: &Path, kind: &str) -> Vec<(PathBuf, Metadata)> {
@@ -66,7 +84,7 @@ fn ours(folder: &Path, kind: &str) -> Vec<(PathBuf, Metadata)> {
     let mut files: Vec<_> = entries(folder)
         .filter(|(path, meta)| named(path) && meta.is_file())
         .collect();
-    files.sort_by_key(|(_, meta)| std::cmp::Reverse(meta.modified().ok()));
+    files.sort_by_cached_key(|(path, meta)| std::cmp::Reverse(used(path, meta)));
     files
 }
 
@@ -105,7 +123,10 @@ pub(super) fn make_room(folder: &Path, bytes: u64, most: u64) -> Result<()> {
 pub(super) fn tidy(path: &Path, most: u64) {
     let Some(folder) = path.parent() else { return };
     shrink(folder, Some(path), most);
-    for (path, _) in ours(folder, KNOWN).into_iter().skip(MOST_KNOWN) {
+    let alone = |path: &PathBuf| !path.with_extension(PACK).exists();
+    let notes = ours(folder, SEEN).into_iter().map(|(path, _)| path);
+    let known = ours(folder, KNOWN).into_iter().map(|(path, _)| path);
+    for path in notes.filter(alone).chain(known.skip(MOST_KNOWN)) {
         let _ = std::fs::remove_file(path);
     }
     for (path, meta) in entries(folder) {
@@ -128,7 +149,7 @@ fn shrink(folder: &Path, keep: Option<&Path>, most: u64) {
         }
         total = total.saturating_add(meta.len());
         if total > most {
-            let _ = std::fs::remove_file(path);
+            remove(&path);
         }
     }
 }

@@ -6,11 +6,13 @@
 //!
 //! A file is keyed by the model's hash and by what the backend says its packing depends on. To hash
 //! gigabytes at every start would cost more than to read them packed, so a hash is remembered for as long
-//! as the model's files keep their names, lengths and times.
+//! as the model's files keep their names, lengths and times. To check gigabytes costs as much, so what was
+//! checked is noted until the machine starts anew (`seen`).
 
 mod file;
 mod folder;
 mod known;
+mod seen;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -149,7 +151,6 @@ impl Packs {
         let path = folder.join(format!("{key}.{}", folder::PACK));
         match file::read(&path, &key, cancel)? {
             Found::Layers(layers) => {
-                folder::touch(&path);
                 return Ok(Pack(State::Read {
                     layers,
                     path,
@@ -157,7 +158,7 @@ impl Packs {
                 }));
             }
             // Whoever may not remove it may not replace it either, and goes on without.
-            Found::Damaged => drop(std::fs::remove_file(&path)),
+            Found::Damaged => folder::remove(&path),
             Found::Nothing => {}
         }
         let state = match folder::make_room(folder, weight_bytes, self.most)
@@ -229,7 +230,7 @@ impl Pack {
             State::Failed(why) => Kept::Failed(why),
             State::Read { path, misfit, .. } => {
                 if misfit.into_inner() {
-                    drop(std::fs::remove_file(path));
+                    folder::remove(&path);
                 }
                 Kept::Read
             }
