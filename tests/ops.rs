@@ -191,6 +191,41 @@ fn attention_is_the_softmax_that_defines_it_masked_and_in_blocks_of_queries() {
 }
 
 #[test]
+fn layers_of_the_same_rows_are_together_what_each_is_alone() {
+    struct Here;
+    impl Check for Here {
+        fn on<O: Ops>(&self, ops: &O) {
+            let s = Shape::map(2, 3, 5, 24);
+            let x = ops.value(noise(s.len(), 1), s).unwrap();
+            let layer = |outputs: usize, seed| {
+                let (weight, bias) = (noise(24 * outputs, seed), noise(outputs, seed + 9));
+                let bias = (seed > 2).then_some(&*bias);
+                let (weight, inputs) = (&*weight, 24);
+                let spec = LinearSpec {
+                    weight,
+                    bias,
+                    inputs,
+                    outputs,
+                };
+                ops.make_linear(spec).unwrap()
+            };
+            let layers = [layer(24, 2), layer(7, 3), layer(64, 4)];
+            let together = ops.linears(&x, &layers.each_ref()).unwrap();
+            assert_eq!(together.len(), 3);
+            for (w, y) in layers.iter().zip(together) {
+                let alone = ops.linear(&x, w, Plus::Nothing).unwrap();
+                assert_eq!(ops.shape(&y).unwrap(), ops.shape(&alone).unwrap());
+                assert_eq!(ops.numbers(&y).unwrap(), ops.numbers(&alone).unwrap());
+            }
+            let narrow = Shape::map(1, 1, 2, 12);
+            let narrow = ops.value(noise(24, 1), narrow).unwrap();
+            assert!(ops.linears(&narrow, &layers.each_ref()).is_err());
+        }
+    }
+    everywhere(Here);
+}
+
+#[test]
 fn group_norm_has_mean_zero_and_variance_one_in_each_group() {
     struct Here;
     impl Check for Here {

@@ -45,7 +45,7 @@ impl Timed {
                 false => String::new(),
             };
             let calls = calls / runs;
-            println!("{what:<32}{calls:>8}{ms:>12.2}{share:>8.1} %{rate:>10}");
+            println!("{what:<36}{calls:>8}{ms:>12.2}{share:>8.1} %{rate:>10}");
         };
         let mut all = Spent::default();
         for (what, spent) in rows {
@@ -63,10 +63,22 @@ impl Timed {
         inputs: usize,
         f: impl FnOnce(&Native) -> Result<<Native as Ops>::Tensor>,
     ) -> Result<<Native as Ops>::Tensor> {
+        let all = self.time_all(what, inputs, |ops| f(ops).map(|out| vec![out]));
+        all.map(|mut all| all.remove(0))
+    }
+
+    /// As [`Timed::time`], of several results.
+    fn time_all(
+        &self,
+        what: String,
+        inputs: usize,
+        f: impl FnOnce(&Native) -> Result<Vec<<Native as Ops>::Tensor>>,
+    ) -> Result<Vec<<Native as Ops>::Tensor>> {
         let start = Instant::now();
         let out = f(&self.0)?;
         let seconds = start.elapsed().as_secs_f64();
-        let flops = (2 * inputs * self.0.shape(&out)?.len()) as f64;
+        let numbers: usize = out.iter().map(|x| self.0.shape(x).unwrap().len()).sum();
+        let flops = (2 * inputs * numbers) as f64;
         let mut tally = self.1.lock().unwrap();
         let Spent(calls, all, work) = tally.get(&what).copied().unwrap_or_default();
         tally.insert(what, Spent(calls + 1, all + seconds, work + flops));
@@ -147,6 +159,11 @@ impl Ops for Timed {
     ) -> Result<Self::Tensor> {
         let what = format!("linear, {} rows", self.rows(x));
         self.time(what, self.channels(x), |ops| ops.linear(x, w, plus))
+    }
+
+    fn linears(&self, x: &Self::Tensor, layers: &[&Self::Linear]) -> Result<Vec<Self::Tensor>> {
+        let what = format!("linear layers together, {} rows", self.rows(x));
+        self.time_all(what, self.channels(x), |ops| ops.linears(x, layers))
     }
 
     fn linear_act(&self, x: &Self::Tensor, w: &Self::Linear, act: Act) -> Result<Self::Tensor> {

@@ -59,7 +59,7 @@ pub use error::{KernelError, Result};
 pub use finish::{Finish, Plus};
 pub use fpcontrol::FpScope;
 pub use isa::{Cpu, Precision};
-pub use linear::linear;
+pub use linear::{linear, linears};
 pub use mapped::Mapped;
 pub use math::Act;
 pub use memory::Buffer;

@@ -1,10 +1,10 @@
-//! Linear layers: one product, position by position.
+//! Linear layers: one product, position by position, or several of the same positions at once.
 
 use crate::error::{Result, mismatch};
 use crate::finish::{Finish, Plus};
 use crate::isa::{Micro, Precision};
 use crate::pack::Weights;
-use crate::product::{Rows, product, rounded};
+use crate::product::{Rows, products, rounded};
 use crate::values::{Input, Output};
 
 /// Rows that lie one after the other.
@@ -52,30 +52,58 @@ pub fn linear<'a>(
     out: impl Into<Output<'a>>,
 ) -> Result<()> {
     let (x, out) = (x.into(), out.into());
-    let rows = x.len() / w.inputs().max(1);
-    let fits = w.taps == 1 && rows * w.inputs == x.len() && out.len() == rows * w.outputs();
-    if !fits || samples == 0 || !rows.is_multiple_of(samples) {
-        let what = format!(
-            "{} numbers of {samples} samples by {} → {} into {}",
-            x.len(),
-            w.inputs(),
-            w.outputs(),
-            out.len()
-        );
-        return Err(mismatch("linear", what));
+    let (width, len) = (w.outputs(), out.len());
+    check(&finish, samples, width, len)?;
+    together(x, samples, vec![(w, out)], finish)
+}
+
+/// Each of `layers`, which were packed for one CPU and have the same inputs, as [`linear`] at the positions of
+/// `x`: what is read and shared out once.
+///
+/// Errors as [`linear`], when inputs differ, and without layers.
+pub fn linears<'a>(
+    x: impl Into<Input<'a>>,
+    samples: usize,
+    layers: Vec<(&Weights, Output<'_>)>,
+) -> Result<()> {
+    together(x.into(), samples, layers, Finish::default())
+}
+
+fn together(
+    x: Input<'_>,
+    samples: usize,
+    layers: Vec<(&Weights, Output<'_>)>,
+    finish: Finish<'_>,
+) -> Result<()> {
+    let Some(&(one, _)) = layers.first() else {
+        return Err(mismatch("linear", "no layers"));
+    };
+    let rows = x.len() / one.inputs().max(1);
+    for (w, out) in &layers {
+        let alike = (w.inputs, w.cpu, w.precision) == (one.inputs, one.cpu, one.precision);
+        let fits = w.taps == 1 && rows * w.inputs == x.len() && out.len() == rows * w.outputs();
+        if !alike || !fits || samples == 0 || !rows.is_multiple_of(samples) {
+            let what = format!(
+                "{} numbers of {samples} samples by {} → {} into {}",
+                x.len(),
+                w.inputs(),
+                w.outputs(),
+                out.len()
+            );
+            return Err(mismatch("linear", what));
+        }
+        served(w, w.inputs, x, out)?;
     }
-    check(&finish, samples, w.outputs(), out.len())?;
-    served(w, w.inputs, x, &out)?;
-    let go = |at: *const u8, out: Output<'_>| {
+    let go = |at: *const u8| {
         let dense = Dense {
             at,
-            bytes: w.padded * w.precision.bytes(),
+            bytes: one.padded * one.precision.bytes(),
         };
-        product(&dense, rows, w, finish, rows / samples, out)
+        products(&dense, rows, layers, finish, rows / samples)
     };
-    match (w.precision, x) {
-        (Precision::F32, Input::Plain(x)) => go(x.as_ptr().cast(), out),
-        _ => rounded(w.cpu, x, w.inputs, w.padded, |at| go(at, out)),
+    match (one.precision, x) {
+        (Precision::F32, Input::Plain(x)) => go(x.as_ptr().cast()),
+        _ => rounded(one.cpu, x, one.inputs, one.padded, go),
     }
 }
 

@@ -75,10 +75,26 @@ pub(crate) fn product(
     per_sample: usize,
     out: Output<'_>,
 ) -> Result<()> {
+    products(rows, count, vec![(w, out)], finish, per_sample)
+}
+
+/// As [`product`] for each of `layers`, which take the same rows, at once. Only one may add something.
+pub(crate) fn products(
+    rows: &impl Rows,
+    count: usize,
+    layers: Vec<(&Weights, Output<'_>)>,
+    finish: Finish<'_>,
+    per_sample: usize,
+) -> Result<()> {
+    let Some(&(w, _)) = layers.first() else {
+        return Ok(());
+    };
+    let threads = rayon::current_num_threads();
     let geometry = w.cpu.geometry(w.precision);
     let run = w.padded * w.precision.bytes();
     // Columns that stay in the second cache leave the way to it to the rows of the next task.
-    let ahead = geometry.even && rows.line(0).is_some() && w.bytes() <= AHEAD;
+    let held: usize = layers.iter().map(|(w, _)| w.bytes()).sum();
+    let ahead = geometry.even && rows.line(0).is_some() && held <= AHEAD;
     let bytes = match ahead {
         true => geometry.chunk.bytes / 4,
         false => geometry.chunk.bytes,
@@ -90,50 +106,90 @@ pub(crate) fn product(
     let chunk = chunk.next_multiple_of(geometry.rows).min(count.max(1));
     let chunks = count.div_ceil(chunk);
     // No sum depends on their number. Few rows take as long as reading the columns does.
-    let work = count.max(4) * w.taps * w.padded * w.panels.columns();
+    let columns: usize = layers.iter().map(|(w, _)| w.panels.columns()).sum();
+    let work = count.max(4) * w.taps * w.padded * columns;
     let wanted = match (tasks(work, geometry.chunk), rows.makes()) {
-        (wanted, true) => wanted.min(rayon::current_num_threads()),
+        (wanted, true) => wanted.min(threads),
         (wanted, false) => wanted,
     };
-    let ahead = ahead && chunks >= 2 * rayon::current_num_threads();
+    let ahead = ahead && chunks >= 2 * threads;
     let wanted = if ahead { wanted.min(chunks) } else { wanted };
-    let strips = wanted.div_ceil(chunks).clamp(1, w.panels.count.max(1));
-    let strip = w.panels.count.div_ceil(strips);
-    let strips = w.panels.count.div_ceil(strip);
-    debug_assert_eq!(out.len(), count * w.outputs());
-    let (at, rounded) = match out {
-        Output::Plain(out) => (out.as_mut_ptr(), false),
-        Output::Rounded(out) => (out.as_mut_ptr(), true),
-    };
-    let output = Place {
-        at,
-        width: w.outputs(),
-        rounded,
-    };
-    let task = |i: usize| {
-        let (c, s) = (i / strips, i % strips);
-        let piece = Piece {
-            rows,
-            w,
-            finish,
-            per_sample,
-            output: &output,
-            tile_rows: geometry.rows,
-            step: geometry.step,
-            even: geometry.even,
-            ahead,
-            first: c * chunk,
-            count: chunk.min(count - c * chunk),
-            panels: (s * strip, ((s + 1) * strip).min(w.panels.count)),
+    let mut strips = wanted.div_ceil(chunks * layers.len()).max(1);
+    // Three shares are one and a half for each of two threads.
+    let uneven = |shares: usize| shares % threads.min(wanted) != 0 && shares < 2 * threads;
+    while layers.len() > 1 && uneven(chunks * layers.len() * strips) {
+        strips += 1;
+    }
+    // One after the other in a chunk where all columns stay, else in a thread's share of the chunks.
+    let bands = if ahead { chunks } else { threads };
+    let band = chunks.div_ceil(bands.max(1)).max(1);
+    let last = layers.len() - 1;
+    let layers = layers.into_iter().enumerate().map(|(i, (w, out))| {
+        debug_assert_eq!(out.len(), count * w.outputs());
+        let (at, rounded) = match out {
+            Output::Plain(out) => (out.as_mut_ptr(), false),
+            Output::Rounded(out) => (out.as_mut_ptr(), true),
         };
-        piece.start()
+        let width = w.outputs();
+        let strip = w.panels.count.div_ceil(strips.min(w.panels.count).max(1));
+        Layer {
+            w,
+            output: Place { at, width, rounded },
+            ahead: ahead && i == last,
+            strip,
+            strips: w.panels.count.div_ceil(strip.max(1)),
+        }
+    });
+    let layers: Vec<Layer<'_>> = layers.collect();
+    let all: usize = layers.iter().map(|layer| layer.strips).sum();
+    let task = |i: usize| {
+        // Band by band, in each layer by layer, in each chunk by chunk.
+        let (first, rest) = (i / (band * all) * band, i % (band * all));
+        let own = band.min(chunks - first);
+        let mut rest = rest;
+        for layer in &layers {
+            let here = own * layer.strips;
+            if rest >= here {
+                rest -= here;
+                continue;
+            }
+            let (c, s) = (first + rest / layer.strips, rest % layer.strips);
+            let w = layer.w;
+            let piece = Piece {
+                rows,
+                w,
+                finish,
+                per_sample,
+                output: &layer.output,
+                tile_rows: geometry.rows,
+                step: geometry.step,
+                even: geometry.even,
+                ahead: layer.ahead,
+                first: c * chunk,
+                count: chunk.min(count - c * chunk),
+                panels: (s * layer.strip, ((s + 1) * layer.strip).min(w.panels.count)),
+            };
+            return piece.start();
+        }
+        Ok(())
     };
-    match chunks * strips {
+    match chunks * all {
         0 => Ok(()),
         1 => task(0),
         n if wanted == 1 => (0..n).try_for_each(task),
         n => (0..n).into_par_iter().with_max_len(1).try_for_each(task),
     }
+}
+
+/// One of the layers that take the same rows.
+struct Layer<'a> {
+    w: &'a Weights,
+    output: Place,
+    /// See [`Piece::ahead`].
+    ahead: bool,
+    /// Panels in a strip, and strips.
+    strip: usize,
+    strips: usize,
 }
 
 /// A task's share of a product.

@@ -367,3 +367,76 @@ fn rounded_values_are_refused_where_nothing_takes_them() {
         assert!(linear(&[0.0; 62], 1, &w, finish, Output::Rounded(&mut [0.0; 31])).is_err());
     }
 }
+
+#[test]
+fn layers_of_the_same_rows_are_together_what_each_is_alone() {
+    let shapes: [(usize, usize, &[usize]); 6] = [
+        (1, 128, &[32, 64, 64, 96, 32, 192, 64, 40, 64, 64, 33]),
+        (70, 40, &[40, 40, 40]),
+        // Columns of all that stay in the second cache, and those that do not.
+        (1100, 320, &[320, 320, 320]),
+        (600, 1280, &[128, 1280, 72]),
+        (257, 96, &[96]),
+        (40, 256, &[64, 512]),
+    ];
+    for (cpu, threads) in paths()
+        .into_iter()
+        .flat_map(|cpu| [(cpu, 1), (cpu, 2), (cpu, 5)])
+    {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let pool = pool.unwrap();
+        for (rows, inputs, outputs) in shapes {
+            let (x, places) = both(rows * inputs, 1);
+            let takes = cpu.rounds(inputs);
+            let x = if takes {
+                Input::Rounded(&places)
+            } else {
+                (&x).into()
+            };
+            let layers: Vec<_> = (outputs.iter().zip(2..))
+                .map(|(&n, seed)| {
+                    let (weight, bias) = (noise(inputs * n, seed), noise(n, seed + 50));
+                    Weights::linear(cpu, &weight, Some(&bias), inputs, n).unwrap()
+                })
+                .collect();
+            let rounded = |n: usize| takes && cpu.rounds(n) && n != 96;
+            let room = |n: usize| vec![f32::NAN; if rounded(n) { rows * n / 2 } else { rows * n }];
+            fn output(rounded: bool, to: &mut [f32]) -> Output<'_> {
+                match rounded {
+                    true => Output::Rounded(to),
+                    false => Output::Plain(to),
+                }
+            }
+            let alone = outputs.iter().zip(&layers).map(|(&n, w)| {
+                let mut out = room(n);
+                linear(x, 1, w, Finish::default(), output(rounded(n), &mut out)).unwrap();
+                bits(&out)
+            });
+            let alone: Vec<_> = alone.collect();
+            let mut outs: Vec<_> = outputs.iter().map(|&n| room(n)).collect();
+            let both = layers.iter().zip(outputs.iter().zip(&mut outs));
+            let both = both.map(|(w, (&n, out))| (w, output(rounded(n), out)));
+            let both: Vec<_> = both.collect();
+            pool.install(|| linears(x, 1, both)).unwrap();
+            let together: Vec<_> = outs.iter().map(|out| bits(out)).collect();
+            assert!(
+                alone == together,
+                "{cpu}, {threads} threads, {rows} rows of {inputs}"
+            );
+        }
+    }
+}
+
+#[test]
+fn layers_of_other_rows_are_refused_together() {
+    let cpu = paths()[0];
+    let layer = |inputs: usize| Weights::linear(cpu, &vec![0.0; 3 * inputs], None, inputs, 3);
+    let (one, other) = (layer(4).unwrap(), layer(2).unwrap());
+    let (mut a, mut b) = ([7.0; 6], [7.0; 12]);
+    assert!(linears(&[0.0; 8], 1, vec![]).is_err());
+    let both = vec![(&one, (&mut a).into()), (&other, (&mut b).into())];
+    assert!(linears(&[0.0; 8], 1, both).is_err());
+    let both = vec![(&one, (&mut a).into()), (&one, (&mut b).into())];
+    assert!(linears(&[0.0; 8], 1, both).is_err());
+    assert_eq!((a, b), ([7.0; 6], [7.0; 12]));
+}

@@ -1,7 +1,7 @@
 //! What the U-Net and the autoencoder are built from.
 
 use super::build::{Builder, Kind};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::job::Cancel;
 use crate::nn::{Act, Mask, Ops, Plus, Reads};
 
@@ -10,6 +10,18 @@ pub(super) fn next_block(ops: &impl Ops, cancel: &Cancel) -> Result<()> {
     cancel.check()?;
     ops.boundary();
     Ok(())
+}
+
+/// `x` through each of `layers`: queries, keys and values.
+pub(super) fn project<O: Ops, R: Reads<O>, const N: usize>(
+    ops: &R,
+    x: &R::Tensor,
+    layers: &[O::Linear; N],
+) -> Result<[R::Tensor; N]> {
+    let all = ops.linears(x, &layers.each_ref())?;
+    let count = all.len();
+    let odd = |_| Error::new(Code::Internal, format!("{count} results of {N} layers"));
+    all.try_into().map_err(odd)
 }
 
 /// A residual block (`ResnetBlock2D`): norm, conv, the time added, norm, conv, the input added.
@@ -47,19 +59,20 @@ impl<O: Ops> Resnet<O> {
         })
     }
 
-    /// `time` is the embedding after its SiLU, `n × 1 × 1 × width`.
+    /// What projects the time embedding after its SiLU, `n × 1 × 1 × width`, if the block takes one.
+    pub(super) fn time(&self) -> Option<&O::Linear> {
+        self.time.as_ref()
+    }
+
+    /// `time` is the embedding through [`Resnet::time`].
     pub(super) fn forward<R: Reads<O>>(
         &self,
         ops: &R,
         x: &R::Tensor,
         time: Option<&R::Tensor>,
     ) -> Result<R::Tensor> {
-        let time = match (&self.time, time) {
-            (Some(w), Some(time)) => Some(ops.linear(time, w, Plus::Nothing)?),
-            _ => None,
-        };
         let h = ops.group_norm(x, &self.norm1, self.groups, Act::Silu)?;
-        let plus = time.as_ref().map_or(Plus::Nothing, Plus::PerSample);
+        let plus = time.map_or(Plus::Nothing, Plus::PerSample);
         let h = ops.conv(&h, &self.conv1, plus)?;
         let h = ops.group_norm(&h, &self.norm2, self.groups, Act::Silu)?;
         match &self.shortcut {
@@ -192,14 +205,9 @@ impl<O: Ops> Transformer<O> {
         text: &R::Tensor,
         out: &mut Vec<KeyValue<R::Tensor>>,
     ) -> Result<()> {
-        for Layer {
-            cross_kv: [k, v], ..
-        } in &self.layers
-        {
-            out.push(KeyValue {
-                key: ops.linear(text, k, Plus::Nothing)?,
-                value: ops.linear(text, v, Plus::Nothing)?,
-            });
+        for layer in &self.layers {
+            let [key, value] = project(ops, text, &layer.cross_kv)?;
+            out.push(KeyValue { key, value });
         }
         Ok(())
     }
@@ -217,10 +225,7 @@ impl<O: Ops> Transformer<O> {
         for (layer, kv) in self.layers.iter().zip(text.iter().skip(self.slot)) {
             let [norm1, norm2, norm3] = &layer.norms;
             let h = ops.layer_norm(&x, norm1)?;
-            let [q, k, v] = &layer.self_qkv;
-            let q = ops.linear(&h, q, Plus::Nothing)?;
-            let k = ops.linear(&h, k, Plus::Nothing)?;
-            let v = ops.linear(&h, v, Plus::Nothing)?;
+            let [q, k, v] = project(ops, &h, &layer.self_qkv)?;
             let h = ops.attention(&q, &k, &v, self.heads, Mask::None)?;
             x = ops.linear(&h, &layer.self_out, Plus::Residual(&x))?;
 

@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use super::block::next_block;
+use super::block::{next_block, project};
 use super::build::Builder;
 use crate::error::Result;
 use crate::job::Cancel;
@@ -141,10 +141,7 @@ impl<O: Ops> Tower<O> {
         for layer in &self.layers {
             next_block(ops, cancel)?;
             let h = ops.layer_norm(&x, &layer.norm1)?;
-            let [q, k, v] = &layer.qkv;
-            let q = ops.linear(&h, q, Plus::Nothing)?;
-            let k = ops.linear(&h, k, Plus::Nothing)?;
-            let v = ops.linear(&h, v, Plus::Nothing)?;
+            let [q, k, v] = project(ops, &h, &layer.qkv)?;
             let h = ops.attention(&q, &k, &v, self.heads, mask)?;
             x = ops.linear(&h, &layer.out, Plus::Residual(&x))?;
             let h = ops.layer_norm(&x, &layer.norm2)?;

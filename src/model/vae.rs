@@ -6,7 +6,7 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::block::{Resnet, Upsample, next_block};
+use super::block::{Resnet, Upsample, next_block, project};
 use super::build::{Builder, Kind};
 use crate::error::{Code, Error, Result};
 use crate::job::Cancel;
@@ -166,10 +166,7 @@ impl<O: Ops> Middle<O> {
         let x = self.before.forward(ops, x, None)?;
         next_block(ops, cancel)?;
         let h = ops.group_norm(&x, &self.norm, self.groups, Act::Identity)?;
-        let [q, k, v] = &self.qkv;
-        let q = ops.linear(&h, q, Plus::Nothing)?;
-        let k = ops.linear(&h, k, Plus::Nothing)?;
-        let v = ops.linear(&h, v, Plus::Nothing)?;
+        let [q, k, v] = project(ops, &h, &self.qkv)?;
         let h = ops.attention(&q, &k, &v, 1, Mask::None)?;
         let x = ops.linear(&h, &self.out, Plus::Residual(&x))?;
         next_block(ops, cancel)?;

@@ -222,6 +222,11 @@ pub trait Ops: Send + Sync {
         w: &Self::Linear,
         plus: Plus<'_, Self::Tensor>,
     ) -> Result<Self::Tensor>;
+    /// [`Ops::linear`] of each of `layers`, which take the same inputs.
+    fn linears(&self, x: &Self::Tensor, layers: &[&Self::Linear]) -> Result<Vec<Self::Tensor>> {
+        let one = |w: &&Self::Linear| self.linear(x, w, Plus::Nothing);
+        layers.iter().map(one).collect()
+    }
     /// [`Ops::linear`], then `act`.
     fn linear_act(&self, x: &Self::Tensor, w: &Self::Linear, act: Act) -> Result<Self::Tensor> {
         self.act(&self.linear(x, w, Plus::Nothing)?, act)

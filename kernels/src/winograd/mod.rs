@@ -88,7 +88,9 @@ impl Tiling {
     /// | 8² | 1.0 / 0.9 / 1.1 / 1.3 |
     /// | 16² | 1.0 / 0.9 / 0.8 / 0.8 |
     ///
-    /// AMX itself is direct: its products cost a tenth, and the transforms what they do elsewhere (not measured).
+    /// AMX itself is direct: its products cost a tenth, and the transforms what they do elsewhere. In a U-Net of
+    /// Stable Diffusion 1.5's shape its convolutions at 64² take 64 ms, 4 × 2 at those of 640 channels and more 67
+    /// to 70, 4 × 2 at all 84, 2 × 2 at all 90; those at 32² 61 to 74 ms, 4 × 2 79, 4 × 4 76 (two cores).
     pub fn choose(
         cpu: Cpu,
         (inputs, outputs): (usize, usize),

@@ -87,7 +87,8 @@ pub struct Middle<T> {
     pub h: T,
     /// What goes past the middle.
     skips: Vec<T>,
-    time: T,
+    /// The time embedding as the blocks after it take it.
+    times: std::vec::IntoIter<T>,
 }
 
 /// What a forward pass gives.
@@ -263,13 +264,15 @@ impl<O: Ops> UNet<O> {
         let time = ops.linear_act(&time, one, Act::Silu)?;
         // Every block begins with the SiLU of the embedding, so it is taken once.
         let time = ops.linear_act(&time, two, Act::Silu)?;
+        let layers: Vec<_> = self.resnets().filter_map(Resnet::time).collect();
+        let mut times = ops.linears(&time, &layers)?.into_iter();
 
         let mut x = ops.conv(x, &self.conv_in, Plus::Nothing)?;
         let mut skips = vec![x.clone()];
         for (block, halve) in &self.down {
             for (i, resnet) in block.resnets.iter().enumerate() {
                 next_block(ops, cancel)?;
-                x = resnet.forward(ops, &x, Some(&time))?;
+                x = resnet.forward(ops, &x, times.next().as_ref())?;
                 if let Some(attention) = block.attentions.get(i) {
                     next_block(ops, cancel)?;
                     x = attention.forward(ops, &x, text)?;
@@ -284,13 +287,13 @@ impl<O: Ops> UNet<O> {
 
         for (i, resnet) in self.middle.resnets.iter().enumerate() {
             next_block(ops, cancel)?;
-            x = resnet.forward(ops, &x, Some(&time))?;
+            x = resnet.forward(ops, &x, times.next().as_ref())?;
             if let Some(attention) = self.middle.attentions.get(i) {
                 next_block(ops, cancel)?;
                 x = attention.forward(ops, &x, text)?;
             }
         }
-        Ok(Middle { h: x, skips, time })
+        Ok(Middle { h: x, skips, times })
     }
 
     /// The second half: from where [`UNet::descend`] ended, or a changed [`Middle::h`] of the same
@@ -306,13 +309,13 @@ impl<O: Ops> UNet<O> {
         let Middle {
             h: mut x,
             mut skips,
-            time,
+            mut times,
         } = middle;
         for (block, double) in &self.up {
             for (i, resnet) in block.resnets.iter().enumerate() {
                 next_block(ops, cancel)?;
                 let skip = skips.pop().ok_or_else(no_skip)?;
-                x = resnet.forward(ops, &ops.concat(&x, &skip)?, Some(&time))?;
+                x = resnet.forward(ops, &ops.concat(&x, &skip)?, times.next().as_ref())?;
                 if let Some(attention) = block.attentions.get(i) {
                     next_block(ops, cancel)?;
                     x = attention.forward(ops, &x, text)?;
@@ -327,6 +330,14 @@ impl<O: Ops> UNet<O> {
         next_block(ops, cancel)?;
         let x = ops.group_norm(&x, &self.norm_out, self.config.groups, Act::Silu)?;
         ops.conv(&x, &self.conv_out, Plus::Nothing)
+    }
+
+    /// All residual blocks, as data comes to them.
+    fn resnets(&self) -> impl Iterator<Item = &Resnet<O>> {
+        let down = self.down.iter().map(|(block, _)| block);
+        let up = self.up.iter().map(|(block, _)| block);
+        let blocks = down.chain([&self.middle]).chain(up);
+        blocks.flat_map(|block| &block.resnets)
     }
 
     /// `text`, which must have keys and values for every layer.

@@ -368,6 +368,22 @@ impl Ops for Native {
         }
     }
 
+    fn linears(&self, x: &Tensor, layers: &[&Arc<Linear>]) -> Result<Vec<Tensor>> {
+        let s = x.0.shape;
+        if s.is_empty() || layers.iter().any(|w| w.gated || w.weights.inputs() != s.c) {
+            return Err(mismatch("linears", format!("{s:?} into other inputs")));
+        }
+        let x = self.read(x, self.cpu.rounds(s.c))?;
+        let weights = layers.iter().map(|w| &w.weights);
+        let shapes = weights.clone().map(|w| Shape {
+            c: w.outputs(),
+            ..s
+        });
+        self.make_values(shapes, |outs| {
+            kernels::linears(x.input(), s.n, weights.zip(outs).collect())
+        })
+    }
+
     fn linear_act(&self, x: &Tensor, w: &Arc<Linear>, act: Act) -> Result<Tensor> {
         match w.gated {
             false => self.product_act(x, &w.weights, &Plus::Nothing, act),

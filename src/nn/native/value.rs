@@ -120,17 +120,53 @@ impl Native {
         }
     }
 
-    /// As [`Native::make`], of any other value: rounded where it is large and products outrun memory.
+    /// Whether any other value of `shape` is rounded: where it is large and products outrun memory.
+    fn rounds_value(&self, shape: Shape) -> bool {
+        let large = shape.rows_per_sample() * shape.c >= LARGE;
+        large && self.cpu.path() == CpuPath::Amx && self.cpu.rounds(shape.c)
+    }
+
+    /// As [`Native::make`], of any other value.
     pub(super) fn make_value(
         &self,
         shape: Shape,
         fill: impl FnOnce(Output<'_>) -> kernels::Result<()>,
     ) -> Result<Tensor> {
-        let large = shape.rows_per_sample() * shape.c >= LARGE;
-        match large && self.cpu.path() == CpuPath::Amx {
-            true => self.make_operand(shape, fill),
+        match self.rounds_value(shape) {
+            true => self.make_rounded(shape, |out| fill(Output::Rounded(out))),
             false => self.make(shape, |out| fill(Output::Plain(out))),
         }
+    }
+
+    /// As [`Native::make_value`], of one for each of `shapes`.
+    pub(super) fn make_values(
+        &self,
+        shapes: impl Iterator<Item = Shape>,
+        fill: impl FnOnce(Vec<Output<'_>>) -> kernels::Result<()>,
+    ) -> Result<Vec<Tensor>> {
+        let room = |shape: Shape| {
+            let rounded = self.rounds_value(shape);
+            let places = if rounded {
+                shape.len() / 2
+            } else {
+                shape.len()
+            };
+            Ok((self.arena.take(places)?, rounded, shape))
+        };
+        let mut all = shapes.map(room).collect::<Result<Vec<_>>>()?;
+        let outs = all.iter_mut().map(|(data, rounded, _)| match rounded {
+            true => Output::Rounded(data),
+            false => Output::Plain(data),
+        });
+        fill(outs.collect())?;
+        let value = |(data, rounded, shape)| {
+            let numbers = match rounded {
+                true => Numbers::Rounded(data),
+                false => Numbers::Plain(data),
+            };
+            Tensor(Arc::new(Value { numbers, shape }))
+        };
+        Ok(all.into_iter().map(value).collect())
     }
 
     /// The numbers of `x` for an operation that takes rounded ones, or does not.
