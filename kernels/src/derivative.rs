@@ -266,7 +266,7 @@ pub fn group_norm_derivative(
             norm::moments(cpu, x.into(), groups, plain, parts, channels);
             let at = Channels::new(channels, affine.scale);
             // What is projected, and its sums, while it lies in the caches.
-            let begin = |(((x, t), u), to): (((&[f32], &[f32]), &mut [f32]), &mut [f32])| {
+            let begin = |x: &[f32], t: &[f32], u: &mut [f32], to: &mut [f32]| {
                 u.copy_from_slice(t);
                 if way == Way::Cotangent {
                     cpu.run(Through(act, Multiply { x, at, out: u }));
@@ -276,11 +276,13 @@ pub fn group_norm_derivative(
             let (rows, pair) = (BLOCK_ROWS * c, 2 * c);
             if x.len() < PARALLEL_FROM {
                 let all = x.chunks(rows).zip(t.chunks(rows)).zip(out.chunks_mut(rows));
-                all.zip(parts.chunks_mut(pair)).for_each(begin);
+                let all = all.zip(parts.chunks_mut(pair));
+                all.for_each(|(((x, t), u), to)| begin(x, t, u, to));
             } else {
                 let both = x.par_chunks(rows).zip(t.par_chunks(rows));
                 let all = both.zip(out.par_chunks_mut(rows));
-                all.zip(parts.par_chunks_mut(pair)).for_each(begin);
+                let all = all.zip(parts.par_chunks_mut(pair));
+                all.for_each(|(((x, t), u), to)| begin(x, t, u, to));
             }
             average(parts, groups, sample / c, means);
             let means: &[f32] = means;

@@ -116,7 +116,8 @@ pub(crate) fn products(
     let wanted = if ahead { wanted.min(chunks) } else { wanted };
     let mut strips = wanted.div_ceil(chunks * layers.len()).max(1);
     // Three shares are one and a half for each of two threads.
-    let uneven = |shares: usize| shares % threads.min(wanted) != 0 && shares < 2 * threads;
+    let even = threads.min(wanted);
+    let uneven = |shares: usize| !shares.is_multiple_of(even) && shares < 2 * threads;
     while layers.len() > 1 && uneven(chunks * layers.len() * strips) {
         strips += 1;
     }

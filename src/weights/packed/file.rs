@@ -114,7 +114,7 @@ fn contents(
         None => read_whole(file, count, &index.chunks, cancel)?,
     };
     // Either says when the file was last used.
-    if !known && !state.is_some_and(|state| state.note(path).is_ok()) {
+    if !known && state.is_none_or(|state| state.note(path).is_err()) {
         folder::touch(path);
     }
     let layer = |(name, parts): (String, Vec<(usize, usize)>)| {
