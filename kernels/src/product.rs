@@ -19,6 +19,9 @@ use crate::values::{Input, Output};
 
 /// Bytes of columns that stay in the second cache beside the rows of two tasks.
 const AHEAD: usize = 1 << 20;
+/// Bytes of columns that every thread reads for itself, where there are rows for all: the embedded model's U-Net then takes
+/// 0.97 of its time at batch 1 and 0.91 at 2 (AMX, two cores; f32 0.97 and 0.96).
+const READ: usize = 640 << 10;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
@@ -112,6 +115,13 @@ pub(crate) fn products(
         (wanted, true) => wanted.min(threads),
         (wanted, false) => wanted,
     };
+    // Columns that take no longer than rows which another core made are read by every thread.
+    let by_rows = chunks == 1 && wanted > 1 && held <= READ && count >= threads * geometry.rows;
+    let chunk = match by_rows {
+        true => count.div_ceil(threads).next_multiple_of(geometry.rows),
+        false => chunk,
+    };
+    let chunks = count.div_ceil(chunk);
     let ahead = ahead && chunks >= 2 * threads;
     let wanted = if ahead { wanted.min(chunks) } else { wanted };
     let mut strips = wanted.div_ceil(chunks * layers.len()).max(1);
