@@ -81,7 +81,7 @@ pub(crate) fn product(
     products(rows, count, vec![(w, out)], finish, per_sample)
 }
 
-/// As [`product`] for each of `layers`, which take the same rows, at once. Only one may add something.
+/// As [`product`] for each of `layers`, which take the same rows, at once; more than one add nothing.
 pub(crate) fn products(
     rows: &impl Rows,
     count: usize,

@@ -72,7 +72,8 @@ pub(super) fn note(path: &Path) -> PathBuf {
     path.with_extension(folder::SEEN)
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
