@@ -8,14 +8,13 @@
 //! in the next line; then there is a copy of the map for each column of the kernel, moved by that column,
 //! whose lines have no border and follow each other as the results do.
 
-use rayon::prelude::*;
-
 use crate::conv::{Conv, Size};
 use crate::error::Result;
 use crate::finish::{Finish, Plus};
 use crate::isa::{Micro, Precision, Task};
 use crate::memory::with_scratch;
 use crate::product::{Rows, product};
+use crate::share::chunks;
 use crate::values::{Input, Output};
 
 /// Results that must lie evenly: the rows of a tile register.
@@ -165,7 +164,7 @@ impl Band<'_> {
         let w = &self.conv.weights;
         let line = self.line();
         let at_once = (ROUND / line.max(1)).max(1);
-        let some = |(first, to): (usize, &mut [f32])| {
+        let some = |first: usize, to: &mut [f32]| {
             let lines = Lines {
                 band: self,
                 x,
@@ -177,8 +176,8 @@ impl Band<'_> {
         };
         let pieces = at_once * line;
         match maps.len() <= pieces {
-            true => some((0, maps)),
-            false => maps.par_chunks_mut(pieces).enumerate().for_each(some),
+            true => some(0, maps),
+            false => chunks(maps, pieces, some),
         }
     }
 }

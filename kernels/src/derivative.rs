@@ -7,15 +7,14 @@
 //! A norm y = act(s · x̂ + b), x̂ = f · (x − mean), has the derivative D P, where D multiplies with
 //! s · act′ and P u = f · (u − mean(u) − x̂ · mean(u x̂)) is symmetric: a cotangent goes through P D.
 
-use rayon::prelude::*;
-
 use crate::error::{Result, mismatch};
 use crate::isa::{Cpu, Micro, Task};
 use crate::math::{self, Act, Sloped};
 use crate::memory::with_scratch;
-use crate::norm::{self, Affine, BLOCK_ROWS};
+use crate::norm::{self, Affine, block_rows};
 use crate::pack::Weights;
-use crate::slices::{PARALLEL_FROM, by_rows};
+use crate::share;
+use crate::slices::by_rows;
 
 /// Which way a derivative is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -249,7 +248,7 @@ pub fn group_norm_derivative(
     }
     let c = affine.scale.len();
     let sample = x.len() / samples;
-    let blocks = (sample / c).div_ceil(BLOCK_ROWS);
+    let blocks = (sample / c).div_ceil(block_rows(sample / c));
     // Per block and channel two sums; per channel a one, mean, factor, shift, and the means of what is
     // projected and of its product with x̂.
     with_scratch(2 * c * blocks + 6 * c, |scratch| {
@@ -273,16 +272,15 @@ pub fn group_norm_derivative(
                 }
                 cpu.run(Sums { x, u, at, to });
             };
-            let (rows, pair) = (BLOCK_ROWS * c, 2 * c);
-            if x.len() < PARALLEL_FROM {
-                let all = x.chunks(rows).zip(t.chunks(rows)).zip(out.chunks_mut(rows));
-                let all = all.zip(parts.chunks_mut(pair));
-                all.for_each(|(((x, t), u), to)| begin(x, t, u, to));
+            let (rows, pair) = (block_rows(sample / c) * c, 2 * c);
+            let begin = |i: usize, u: &mut [f32], to: &mut [f32]| {
+                begin(part(x, rows, i, u.len()), part(t, rows, i, u.len()), u, to);
+            };
+            if share::pays(x.len()) {
+                share::both((&mut *out, rows), (&mut *parts, pair), begin);
             } else {
-                let both = x.par_chunks(rows).zip(t.par_chunks(rows));
-                let all = both.zip(out.par_chunks_mut(rows));
-                let all = all.zip(parts.par_chunks_mut(pair));
-                all.for_each(|(((x, t), u), to)| begin(x, t, u, to));
+                let all = out.chunks_mut(rows).zip(parts.chunks_mut(pair));
+                (all.enumerate()).for_each(|(i, (u, to))| begin(i, u, to));
             }
             average(parts, groups, sample / c, means);
             let means: &[f32] = means;

@@ -6,12 +6,11 @@
 
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use crate::arena::{Arena, lasting};
 use crate::error::Result;
 use crate::isa::Precision;
 use crate::pack::Weights;
+use crate::share::chunks;
 use crate::winograd::Tiling;
 
 impl Weights {
@@ -68,15 +67,14 @@ impl Weights {
         // What `fill` leaves out: inputs and columns up to whole steps and panels.
         let gaps = to.inputs < to.padded || to.outputs < to.panels.columns();
         // All panels but the last are equal, so the pieces are the panels.
-        let fill = |(p, panel): (usize, &mut [f32])| {
+        let fill = |p: usize, panel: &mut [f32]| {
             if gaps {
                 panel.fill(0.0);
             }
             fill(p, to.panels.width(p), panel);
         };
         let fill_all = |data: &mut [f32]| {
-            let panels = data.par_chunks_mut((column * to.panels.wide).max(1));
-            panels.enumerate().for_each(fill);
+            chunks(data, column * to.panels.wide, fill);
         };
         let data = match room {
             Some(room) => {

@@ -2,12 +2,11 @@
 //!
 //! For: reverse mode. Not for: what depends on numbers (`derivative`).
 
-use rayon::prelude::*;
-
 use crate::conv::Size;
 use crate::error::{Result, mismatch};
 use crate::memory::with_scratch;
-use crate::slices::{PARALLEL_FROM, by_rows};
+use crate::share;
+use crate::slices::by_rows;
 
 /// Rows that are added up in f32 before they are added to the others in f64.
 const SUMMED: usize = 64;
@@ -102,18 +101,14 @@ pub fn sum_rows(g: &[f32], width: usize, out: &mut [f32]) -> Result<()> {
     let blocks = (sample / width).div_ceil(SUMMED);
     with_scratch(blocks * width, |sums| {
         for (g, out) in g.chunks_exact(sample).zip(out.chunks_exact_mut(width)) {
-            let add = |(g, sum): (&[f32], &mut [f32])| {
+            let add = |i: usize, sum: &mut [f32]| {
                 sum.fill(0.0);
-                for row in g.chunks_exact(width) {
-                    sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
-                }
+                let rows = g.chunks_exact(width).skip(i * SUMMED).take(SUMMED);
+                rows.for_each(|row| sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x));
             };
-            let rows = SUMMED * width;
-            if g.len() < PARALLEL_FROM {
-                g.chunks(rows).zip(sums.chunks_mut(width)).for_each(add);
-            } else {
-                let blocks = g.par_chunks(rows).zip(sums.par_chunks_mut(width));
-                blocks.for_each(add);
+            match share::pays(g.len()) {
+                true => share::chunks(sums, width, add),
+                false => (sums.chunks_mut(width).enumerate()).for_each(|(i, sum)| add(i, sum)),
             }
             for (i, out) in out.iter_mut().enumerate() {
                 let parts = sums.iter().skip(i).step_by(width);

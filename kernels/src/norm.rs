@@ -3,14 +3,13 @@
 //! For: the three norms of our networks, the group's with its activation in the same pass. Not for:
 //! statistics kept from training (batch norm).
 
-use rayon::prelude::*;
-
 use crate::error::{Result, mismatch};
 use crate::isa::{Cpu, Micro, Precision, Task};
 use crate::math::{self, Act};
 use crate::memory::with_scratch;
 use crate::norm_vectors;
-use crate::slices::{PARALLEL_FROM, by_rows};
+use crate::share;
+use crate::slices::by_rows;
 use crate::values::{Input, Output, Widen};
 
 /// Scale and shift per channel.
@@ -24,8 +23,11 @@ pub struct Affine<'a> {
     pub eps: f32,
 }
 
-/// Rows whose sums are added up in f32 before they are added in f64.
-pub(crate) const BLOCK_ROWS: usize = 128;
+/// Rows whose sums are added up in f32 before they are added in f64, in a sample of `rows`: fewer where two threads
+/// would have none to share.
+pub(crate) fn block_rows(rows: usize) -> usize {
+    if rows <= 64 { 32 } else { 128 }
+}
 
 /// Normalises each sample of `x` (`samples × rows × channels`) over its rows and `groups` runs of
 /// channels, then `act`, into `out`.
@@ -44,7 +46,7 @@ pub fn group_norm<'a>(
     check_groups("group_norm", x.len(), samples, groups, affine, out.len())?;
     let c = affine.scale.len();
     let sample = x.len() / samples;
-    let blocks = (sample / c).div_ceil(BLOCK_ROWS);
+    let blocks = (sample / c).div_ceil(block_rows(sample / c));
     if matches!(x, Input::Rounded(_)) && !c.is_multiple_of(2) {
         return Err(mismatch(
             "group_norm",
@@ -148,7 +150,7 @@ pub(crate) fn check_groups(
 }
 
 /// Mean, factor and shift of every channel of one sample into `channels` (3 · c); `parts` has room
-/// for two numbers a channel for each [`BLOCK_ROWS`] rows.
+/// for two numbers a channel for each [`block_rows`] rows.
 pub(crate) fn moments(
     cpu: Cpu,
     x: Input<'_>,
@@ -166,18 +168,18 @@ pub(crate) fn moments(
         Input::Rounded(row) => cpu.wide(Widen(row, base)),
     }
     let base: &[f32] = base;
-    let sum = |(i, to): (usize, &mut [f32])| {
-        let first = i * BLOCK_ROWS * c;
-        let x = x.part(first, (BLOCK_ROWS * c).min(x.len() - first));
+    let sum = |i: usize, to: &mut [f32]| {
+        let n = block_rows(x.len() / c);
+        let first = i * n * c;
+        let x = x.part(first, (n * c).min(x.len() - first));
         match norm_vectors::suits(c) {
             true => cpu.wide(norm_vectors::Sums { x, base, to }),
             false => cpu.run(Sums { x, base, to }),
         }
     };
-    let blocks = parts.chunks_mut(2 * c).enumerate();
-    match x.len() < PARALLEL_FROM {
-        true => blocks.for_each(sum),
-        false => parts.par_chunks_mut(2 * c).enumerate().for_each(sum),
+    match share::pays(x.len()) {
+        true => share::chunks(parts, 2 * c, sum),
+        false => (parts.chunks_mut(2 * c).enumerate()).for_each(|(i, to)| sum(i, to)),
     }
     statistics(parts, base, x.len() / c, groups, affine, others);
     channels.split_at_mut(2 * c).1.copy_from_slice(affine.shift);

@@ -7,14 +7,13 @@
 //! convolution needs neither gathered rows nor a padded copy. Every sum is added up in one fixed
 //! order, whoever computes it: inputs in blocks of a fixed size, each block in order.
 
-use rayon::prelude::*;
-
 use crate::amx;
 use crate::error::Result;
 use crate::finish::{Ending, Finish, Place, Plus};
 use crate::isa::{self, Chunk, Micro, Precision, Task, Tile};
 use crate::memory::with_scratch;
 use crate::pack::Weights;
+use crate::share::{chunks, try_each};
 use crate::values::{Input, Output};
 
 /// Bytes of columns that stay in the second cache beside the rows of two tasks.
@@ -22,6 +21,9 @@ const AHEAD: usize = 1 << 20;
 /// Bytes of columns that every thread reads for itself, where there are rows for all: the embedded model's U-Net then takes
 /// 0.97 of its time at batch 1 and 0.91 at 2 (AMX, two cores; f32 0.97 and 0.96).
 const READ: usize = 640 << 10;
+/// Shares that are worth a thread of which there are no more than threads: every one reads rows or columns again, and
+/// the last is not waited for long.
+const SHORT: usize = 128;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
@@ -108,12 +110,14 @@ pub(crate) fn products(
     let chunk = count.div_ceil(chunks.max(1));
     let chunk = chunk.next_multiple_of(geometry.rows).min(count.max(1));
     let chunks = count.div_ceil(chunk);
-    // No sum depends on their number. Few rows take as long as reading the columns does.
+    // No sum depends on their number. Few rows take as long as reading the columns does, from the third cache as long as
+    // half a tile's.
     let columns: usize = layers.iter().map(|(w, _)| w.panels.columns()).sum();
-    let work = count.max(4) * w.taps * w.padded * columns;
-    let wanted = match (tasks(work, geometry.chunk), rows.makes()) {
-        (wanted, true) => wanted.min(threads),
-        (wanted, false) => wanted,
+    let work = count.max(geometry.rows / 2) * w.taps * w.padded * columns;
+    let wanted = tasks(work, geometry.chunk);
+    let wanted = match rows.makes() || work / geometry.chunk.worth < SHORT {
+        true => wanted.min(threads),
+        false => wanted,
     };
     // Columns that take no longer than rows which another core made are read by every thread.
     let by_rows = chunks == 1 && wanted > 1 && held <= READ && count >= threads * geometry.rows;
@@ -188,7 +192,7 @@ pub(crate) fn products(
         0 => Ok(()),
         1 => task(0),
         n if wanted == 1 => (0..n).try_for_each(task),
-        n => (0..n).into_par_iter().with_max_len(1).try_for_each(task),
+        n => try_each(n, task),
     }
 }
 
@@ -523,7 +527,7 @@ pub(crate) fn rounded<R>(
     let rows = x.len() / width.max(1);
     let half = padded / 2;
     with_scratch(rows * half, |scratch| {
-        let round = |(from, to): (&[f32], &mut [f32])| {
+        let round = |from: &[f32], to: &mut [f32]| {
             cpu.run_at(
                 Precision::Bf16,
                 Round {
@@ -536,11 +540,10 @@ pub(crate) fn rounded<R>(
         };
         const ROWS: usize = 64;
         if x.len() < 1 << 15 {
-            round((x, scratch));
+            round(x, scratch);
         } else {
-            x.par_chunks(ROWS * width)
-                .zip(scratch.par_chunks_mut(ROWS * half))
-                .for_each(round);
+            let from = |i: usize| x.chunks(ROWS * width).nth(i).unwrap_or_default();
+            chunks(scratch, ROWS * half, |i, to| round(from(i), to));
         }
         f(scratch.as_ptr().cast())
     })?

@@ -2,28 +2,31 @@
 //!
 //! For: everything a network does between its products and its norms.
 
-use rayon::prelude::*;
-
 use crate::conv::Size;
 use crate::error::{Result, mismatch};
 use crate::isa::{Cpu, Micro, Task};
 use crate::math::{self, Act, max};
+use crate::share;
 
-/// Numbers below which work is not worth a second thread.
-pub(crate) const PARALLEL_FROM: usize = 1 << 15;
 /// Numbers that one task takes, about.
 const BLOCK: usize = 1 << 13;
+/// Numbers below which every thread has one task: as products do, so that it finds most of its rows in its own caches.
+const FEW: usize = 1 << 16;
+/// What a thread's share of few rows is a multiple of: rows of a product's tile.
+const TILE: usize = 32;
 
 /// Calls `f(first row, rows)` for blocks of whole rows of `out`, side by side when that pays.
 pub(crate) fn by_rows(out: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
-    let rows = (BLOCK / width.max(1)).max(1);
-    if out.len() < PARALLEL_FROM {
-        f(0, out);
-    } else {
-        out.par_chunks_mut(rows * width.max(1))
-            .enumerate()
-            .for_each(|(i, out)| f(i * rows, out));
+    let width = width.max(1);
+    if !share::pays(out.len()) {
+        return f(0, out);
     }
+    let own = (out.len() / width).div_ceil(rayon::current_num_threads());
+    let rows = match out.len() < FEW {
+        true => own.next_multiple_of(TILE),
+        false => (BLOCK / width).max(1),
+    };
+    share::chunks(out, rows * width, |i, out| f(i * rows, out));
 }
 
 /// `act` at every number of `x`, in place.

@@ -1,29 +1,30 @@
 //! The threads that kernels share their work out among.
 //!
-//! For: a rayon pool that people wait for in turn ([`Workers`]), and keeping its threads awake while a
-//! network of many small operations runs ([`awake`]). Not for: the sharing out itself, which is rayon's.
+//! For: a rayon pool that people wait for in turn ([`Workers`]), and keeping its threads awake while
+//! networks of many small operations run ([`awake`]). Not for: the sharing out itself (`share`, `team`).
 //!
 //! A thread of a pool that finds nothing to do for some ten microseconds goes to sleep, and waking it takes
 //! longer than most operations of a small network: two shares of 20 µs are then done in 58 instead of 21
-//! (two cores in a virtual machine). Threads that stay awake ask for shares until the network is
-//! done, but leave at once when somebody else waits for the pool: a run that they took up between two shares
-//! would keep the network waiting to its end. So it is handed in only when none of them is asking.
+//! (two cores in a virtual machine). Threads that stay awake ask for shares until there have been none for a while, so
+//! they are there for the next step too, but leave at once when somebody else waits for the pool: a run that
+//! they took up between two shares would keep the network waiting to its end. So it is handed in only when none
+//! of them is asking.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder, Yield};
+
+use crate::team::{Called, Team};
 
 /// Threads that are kept awake at most: small networks have no work for more, and all of them look for it
 /// at the same place.
 const AWAKE: usize = 7;
 /// For so long a thread looks for shares in vain before it may sleep: longer than anything in a network that
-/// one thread does alone.
+/// one thread does alone, and than what lies between two steps.
 const PATIENCE: Duration = Duration::from_millis(2);
-/// Pauses between two looks.
-const PAUSES: usize = 8;
 /// Who comes waits awake for so long until nobody asks.
 const HASTE: Duration = Duration::from_micros(50);
 
@@ -33,6 +34,10 @@ thread_local! {
     /// Whether this thread runs a network or stays awake for one: it stays awake for no other, whose end its own
     /// would wait for.
     static TAKEN: Cell<bool> = const { Cell::new(false) };
+    /// That does the shares of the network which this thread runs, unless it is doing some.
+    static TEAM: RefCell<Option<Arc<Team>>> = const { RefCell::new(None) };
+    /// For this thread's networks.
+    static OWN: Arc<Team> = Arc::default();
 }
 
 /// Threads of our own.
@@ -105,27 +110,74 @@ impl Drop for Counted<'_> {
 }
 
 /// Runs `f` on this thread, and keeps the other threads of its [`Workers`] awake for its shares until it
-/// returns. Anywhere else it only runs `f`.
+/// returns, and for what comes soon after. Anywhere else it only runs `f`.
 pub fn awake<R>(f: impl FnOnce() -> R) -> R {
-    let traffic = HERE.with_borrow(Clone::clone);
-    let Some(traffic) = traffic else {
+    // Within a network's, this one's shares are that one's.
+    if TEAM.with_borrow(Option::is_some) || !HERE.with_borrow(Option::is_some) {
         return f();
+    }
+    let team = OWN.with(Arc::clone);
+    call_for(&team, others());
+    let (_lent, _taken) = (Lent::new(Some(team)), Taken::new());
+    f()
+}
+
+/// Threads that help one that runs a network, at most.
+fn others() -> usize {
+    rayon::current_num_threads().min(AWAKE + 1) - 1
+}
+
+/// Calls for so many threads to help `team`, less those that were called for before and have not left.
+fn call_for(team: &Arc<Team>, threads: usize) {
+    while let Some(called) = team.call(threads) {
+        rayon::spawn(move || {
+            // Also found by a thread that runs a network, when it waits for a share; and, when all is done, by this one.
+            let own = OWN.with(|own| called.is_of(own));
+            let traffic = HERE.with_borrow(Clone::clone);
+            if let Some(traffic) = traffic.filter(|_| !own && !TAKEN.get()) {
+                let _taken = Taken::new();
+                traffic.ask(&called);
+            }
+        });
+    }
+}
+
+/// Whether this thread runs a network whose shares others look for.
+pub(crate) fn has_team() -> bool {
+    TEAM.with_borrow(|team| team.as_ref().is_some_and(|team| team.helpers() > 0))
+}
+
+/// Whether the team of the network that this thread runs, if it runs one, calls `f` for each of `0..count`: no others
+/// of the pool's threads could help.
+pub(crate) fn in_team(count: usize, f: &(impl Fn(usize) + Sync)) -> bool {
+    // Shares that have shares find none.
+    let lent = Lent::new(None);
+    let Some(team) = &lent.0 else {
+        return false;
     };
-    let done = AtomicBool::new(false);
-    rayon::in_place_scope(|scope| {
-        let (done, traffic) = (&done, &*traffic);
-        for _ in 0..rayon::current_num_threads().min(AWAKE + 1) - 1 {
-            scope.spawn(move |_| {
-                // Also found by the thread that runs `f`, when it waits for a share and nobody took this up.
-                if !TAKEN.get() {
-                    let _taken = Taken::new();
-                    traffic.ask(done);
-                }
-            });
-        }
-        let (_done, _taken) = (Done(done), Taken::new());
-        f()
-    })
+    let wanted = rayon::current_num_threads().min(count) - 1;
+    if count > Team::MOST || team.helpers() < wanted {
+        // For the next one.
+        call_for(team, others());
+        return false;
+    }
+    team.run(count, f);
+    true
+}
+
+/// Another [`TEAM`] until it is dropped.
+struct Lent(Option<Arc<Team>>);
+
+impl Lent {
+    fn new(team: Option<Arc<Team>>) -> Lent {
+        Lent(TEAM.replace(team))
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        TEAM.set(self.0.take());
+    }
 }
 
 /// [`TAKEN`] until it is dropped.
@@ -144,31 +196,24 @@ impl Drop for Taken {
 }
 
 impl Traffic {
-    /// Does shares of others until they are `done`, somebody waits, or there have been none for long.
-    fn ask(&self, done: &AtomicBool) {
+    /// Does shares of others, those of the team that it was `called` for before all, until somebody waits, or there have
+    /// been none for long.
+    fn ask(&self, called: &Called) {
+        let team = called.join();
         let mut since = Instant::now();
         loop {
             let asking = Counted::new(&self.asking);
-            if done.load(Ordering::Acquire) || self.waiting.load(Ordering::SeqCst) > 0 {
+            if self.waiting.load(Ordering::SeqCst) > 0 {
                 return;
             }
             let found = rayon::yield_now();
             drop(asking);
-            match found {
-                Some(Yield::Executed) => since = Instant::now(),
-                _ if since.elapsed() > PATIENCE => return,
-                _ => (0..PAUSES).for_each(|_| std::hint::spin_loop()),
+            match team.help() || found == Some(Yield::Executed) {
+                true => since = Instant::now(),
+                false if since.elapsed() > PATIENCE => return,
+                false => {}
             }
         }
-    }
-}
-
-/// Set when it is dropped, by a panic too.
-struct Done<'a>(&'a AtomicBool);
-
-impl Drop for Done<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
     }
 }
 
@@ -177,6 +222,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+    use std::sync::atomic::AtomicBool;
     use std::thread;
 
     use rayon::prelude::*;

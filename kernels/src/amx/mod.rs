@@ -95,7 +95,7 @@ impl<I: Instructions> Micro for Tiles<I> {
         panel: 384 << 10,
         block: 96 << 10,
         dense: 20 << 10,
-        worth: 1 << 20,
+        worth: 1 << 19,
     };
     const ATTENTION: Block = Block {
         keys: 256,

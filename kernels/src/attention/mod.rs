@@ -10,14 +10,13 @@
 
 mod rounded;
 
-use rayon::prelude::*;
-
 use self::rounded::Rounded;
 use crate::attention_pack::{Columns, head_of, pack_across, pack_along};
 use crate::error::{Result, mismatch};
 use crate::isa::{self, Block, Cpu, Micro, Precision, Task, Tile};
 use crate::math::{self, max};
 use crate::memory::with_scratch;
+use crate::share::{self, try_each};
 use crate::softmax::{self, Power};
 use crate::values::{Input, Output};
 use crate::vector::Vector;
@@ -115,7 +114,7 @@ pub fn attention<'a>(
     let packed_keys = layout.keys.len();
     let packed = packed_keys + layout.values.len();
     let all = samples * count;
-    let pack = |(task, to): (usize, &mut [f32])| {
+    let pack = |task: usize, to: &mut [f32]| {
         let (keys_to, values_to) = to.split_at_mut(packed_keys);
         let pack = Pack {
             k,
@@ -155,17 +154,17 @@ pub fn attention<'a>(
         // Who alone needs a head's keys packs them.
         let whole = |task: usize| {
             with_scratch(packed, |to| {
-                pack((task, to));
+                pack(task, to);
                 work(task, 0, to)
             })?
         };
         return match small {
             true => (0..all).try_for_each(whole),
-            false => (0..all).into_par_iter().try_for_each(whole),
+            false => try_each(all, whole),
         };
     }
     with_scratch(all * packed, |scratch| {
-        (scratch.par_chunks_mut(packed).enumerate()).for_each(pack);
+        share::chunks(scratch, packed, pack);
         let packed_all: &[f32] = scratch;
         // In bands of queries, head after head. Where products give a thread its share of the rows, so does this, or
         // values would come from another core: one chunk where the keys of all heads stay in the second cache, else a
@@ -192,7 +191,7 @@ pub fn attention<'a>(
         let n = all * bands * band;
         match small {
             true => (0..n).try_for_each(work),
-            false => (0..n).into_par_iter().try_for_each(work),
+            false => try_each(n, work),
         }
     })?
 }

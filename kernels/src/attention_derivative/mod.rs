@@ -13,14 +13,13 @@
 mod plan;
 mod sides;
 
-use rayon::prelude::*;
-
 use self::plan::{Block, Plan};
 use self::sides::{Of, Sides, Way};
 use crate::attention::{Heads, Mask};
 use crate::error::{Result, mismatch};
 use crate::isa::{Cpu, Micro, Task};
 use crate::memory::with_scratch;
+use crate::share::try_chunks;
 use crate::slices::by_rows;
 
 /// Queries in a block: a multiple of every tile's rows.
@@ -151,10 +150,9 @@ fn by_head(
     let size = heads.size;
     let own = rows.iter().sum::<usize>() * size;
     with_scratch(heads.samples * heads.heads * own, |all| -> Result<()> {
-        let work = |(task, out): (usize, &mut [f32])| f(task, out);
         match heads.samples * heads.heads * heads.queries * heads.keys * size < 1 << 16 {
-            true => all.chunks_mut(own).enumerate().try_for_each(work)?,
-            false => all.par_chunks_mut(own).enumerate().try_for_each(work)?,
+            true => (all.chunks_mut(own).enumerate()).try_for_each(|(i, out)| f(i, out))?,
+            false => try_chunks(all, own, f)?,
         }
         let all: &[f32] = all;
         let mut before = 0;

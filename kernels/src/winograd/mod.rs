@@ -13,8 +13,6 @@
 mod side;
 mod transform;
 
-use rayon::prelude::*;
-
 use self::side::{Four, Side, Two};
 use self::transform::{Input, Planes, Results};
 use crate::conv::{Size, Window};
@@ -26,7 +24,8 @@ use crate::math::Act;
 use crate::memory::with_scratch;
 use crate::pack::{Plain, Weights};
 use crate::product::tasks;
-use crate::slices::{PARALLEL_FROM, activate};
+use crate::share;
+use crate::slices::activate;
 
 /// How a convolution is computed: directly, or by tiles of so many rows and columns of its result.
 ///
@@ -299,12 +298,9 @@ impl Tiled<'_> {
                 tiles: first..(first + step).min(count),
             });
         };
-        match count * numbers < PARALLEL_FROM {
-            true => (0..count).step_by(step).for_each(some),
-            false => {
-                let tasks = 0..count.div_ceil(step);
-                tasks.into_par_iter().for_each(|i| some(i * step));
-            }
+        match share::pays(count * numbers) {
+            true => share::each(count.div_ceil(step), |i| some(i * step)),
+            false => (0..count).step_by(step).for_each(some),
         }
     }
 
@@ -368,7 +364,7 @@ impl Tiled<'_> {
         };
         match chunks * strips {
             n if wanted == 1 => (0..n).try_for_each(task),
-            n => (0..n).into_par_iter().with_max_len(1).try_for_each(task),
+            n => share::try_each(n, task),
         }
     }
 }
