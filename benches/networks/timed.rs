@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use semblance::Result;
 use semblance::nn::native::Native;
-use semblance::nn::{Act, ConvSpec, LinearSpec, Mask, Ops, Plus, Shape};
+use semblance::nn::{Act, ConvSpec, LinearSpec, Mask, Ops, Plus, Several, Shape};
 
 /// Calls, seconds, and multiplications and additions.
 #[derive(Clone, Copy, Default)]
@@ -63,7 +63,7 @@ impl Timed {
         inputs: usize,
         f: impl FnOnce(&Native) -> Result<<Native as Ops>::Tensor>,
     ) -> Result<<Native as Ops>::Tensor> {
-        let all = self.time_all(what, inputs, |ops| f(ops).map(|out| vec![out]));
+        let all = self.time_all(what, inputs, |ops| f(ops).map(|out| Several::from_iter([out])));
         all.map(|mut all| all.remove(0))
     }
 
@@ -72,8 +72,8 @@ impl Timed {
         &self,
         what: String,
         inputs: usize,
-        f: impl FnOnce(&Native) -> Result<Vec<<Native as Ops>::Tensor>>,
-    ) -> Result<Vec<<Native as Ops>::Tensor>> {
+        f: impl FnOnce(&Native) -> Result<Several<<Native as Ops>::Tensor>>,
+    ) -> Result<Several<<Native as Ops>::Tensor>> {
         let start = Instant::now();
         let out = f(&self.0)?;
         let seconds = start.elapsed().as_secs_f64();
@@ -129,7 +129,11 @@ impl Ops for Timed {
         self.0.make_norm(scale, shift, eps)
     }
 
-    fn value(&self, data: Vec<f32>, shape: Shape) -> Result<Self::Tensor> {
+    fn value(
+        &self,
+        data: impl AsRef<[f32]> + Into<Vec<f32>>,
+        shape: Shape,
+    ) -> Result<Self::Tensor> {
         self.0.value(data, shape)
     }
 
@@ -161,7 +165,7 @@ impl Ops for Timed {
         self.time(what, self.channels(x), |ops| ops.linear(x, w, plus))
     }
 
-    fn linears(&self, x: &Self::Tensor, layers: &[&Self::Linear]) -> Result<Vec<Self::Tensor>> {
+    fn linears(&self, x: &Self::Tensor, layers: &[&Self::Linear]) -> Result<Several<Self::Tensor>> {
         let what = format!("linear layers together, {} rows", self.rows(x));
         self.time_all(what, self.channels(x), |ops| ops.linears(x, layers))
     }

@@ -54,7 +54,7 @@ pub fn linear<'a>(
     let (x, out) = (x.into(), out.into());
     let (width, len) = (w.outputs(), out.len());
     check(&finish, samples, width, len)?;
-    together(x, samples, vec![(w, out)], finish)
+    together(x, samples, &mut [(w, out)], finish)
 }
 
 /// Each of `layers`, which were packed for one CPU and have the same inputs, as [`linear`] at the positions of
@@ -64,7 +64,7 @@ pub fn linear<'a>(
 pub fn linears<'a>(
     x: impl Into<Input<'a>>,
     samples: usize,
-    layers: Vec<(&Weights, Output<'_>)>,
+    layers: &mut [(&Weights, Output<'_>)],
 ) -> Result<()> {
     together(x.into(), samples, layers, Finish::default())
 }
@@ -72,14 +72,14 @@ pub fn linears<'a>(
 fn together(
     x: Input<'_>,
     samples: usize,
-    layers: Vec<(&Weights, Output<'_>)>,
+    layers: &mut [(&Weights, Output<'_>)],
     finish: Finish<'_>,
 ) -> Result<()> {
     let Some(&(one, _)) = layers.first() else {
         return Err(mismatch("linear", "no layers"));
     };
     let rows = x.len() / one.inputs().max(1);
-    for (w, out) in &layers {
+    for (w, out) in layers.iter() {
         let alike = (w.inputs, w.cpu, w.precision) == (one.inputs, one.cpu, one.precision);
         let fits = w.taps == 1 && rows * w.inputs == x.len() && out.len() == rows * w.outputs();
         if !alike || !fits || samples == 0 || !rows.is_multiple_of(samples) {
@@ -94,7 +94,7 @@ fn together(
         }
         served(w, w.inputs, x, out)?;
     }
-    let go = |at: *const u8| {
+    let mut go = |at: *const u8| {
         let dense = Dense {
             at,
             bytes: one.padded * one.precision.bytes(),

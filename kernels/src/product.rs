@@ -7,6 +7,8 @@
 //! convolution needs neither gathered rows nor a padded copy. Every sum is added up in one fixed
 //! order, whoever computes it: inputs in blocks of a fixed size, each block in order.
 
+use smallvec::SmallVec;
+
 use crate::amx;
 use crate::error::Result;
 use crate::finish::{Ending, Finish, Place, Plus};
@@ -24,6 +26,8 @@ const READ: usize = 640 << 10;
 /// Shares that are worth a thread of which there are no more than threads: every one reads rows or columns again, and
 /// the last is not waited for long.
 const SHORT: usize = 128;
+/// Layers of a product for which nothing is allocated.
+const TOGETHER: usize = 24;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
@@ -80,18 +84,18 @@ pub(crate) fn product(
     per_sample: usize,
     out: Output<'_>,
 ) -> Result<()> {
-    products(rows, count, vec![(w, out)], finish, per_sample)
+    products(rows, count, &mut [(w, out)], finish, per_sample)
 }
 
 /// As [`product`] for each of `layers`, which take the same rows, at once; more than one add nothing.
 pub(crate) fn products(
     rows: &impl Rows,
     count: usize,
-    layers: Vec<(&Weights, Output<'_>)>,
+    layers: &mut [(&Weights, Output<'_>)],
     finish: Finish<'_>,
     per_sample: usize,
 ) -> Result<()> {
-    let Some(&(w, _)) = layers.first() else {
+    let Some((w, _)) = layers.first() else {
         return Ok(());
     };
     let threads = rayon::current_num_threads();
@@ -139,7 +143,7 @@ pub(crate) fn products(
     let bands = if ahead { chunks } else { threads };
     let band = chunks.div_ceil(bands.max(1)).max(1);
     let last = layers.len() - 1;
-    let layers = layers.into_iter().enumerate().map(|(i, (w, out))| {
+    let layers = layers.iter_mut().enumerate().map(|(i, (w, out))| {
         debug_assert_eq!(out.len(), count * w.outputs());
         let (at, rounded) = match out {
             Output::Plain(out) => (out.as_mut_ptr(), false),
@@ -155,7 +159,7 @@ pub(crate) fn products(
             strips: w.panels.count.div_ceil(strip.max(1)),
         }
     });
-    let layers: Vec<Layer<'_>> = layers.collect();
+    let layers: SmallVec<[Layer<'_>; TOGETHER]> = layers.collect();
     let all: usize = layers.iter().map(|layer| layer.strips).sum();
     let task = |i: usize| {
         // Band by band, in each layer by layer, in each chunk by chunk.

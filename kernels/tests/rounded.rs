@@ -416,8 +416,8 @@ fn layers_of_the_same_rows_are_together_what_each_is_alone() {
             let mut outs: Vec<_> = outputs.iter().map(|&n| room(n)).collect();
             let both = layers.iter().zip(outputs.iter().zip(&mut outs));
             let both = both.map(|(w, (&n, out))| (w, output(rounded(n), out)));
-            let both: Vec<_> = both.collect();
-            pool.install(|| linears(x, 1, both)).unwrap();
+            let mut both: Vec<_> = both.collect();
+            pool.install(|| linears(x, 1, &mut both)).unwrap();
             let together: Vec<_> = outs.iter().map(|out| bits(out)).collect();
             assert!(
                 alone == together,
@@ -433,10 +433,10 @@ fn layers_of_other_rows_are_refused_together() {
     let layer = |inputs: usize| Weights::linear(cpu, &vec![0.0; 3 * inputs], None, inputs, 3);
     let (one, other) = (layer(4).unwrap(), layer(2).unwrap());
     let (mut a, mut b) = ([7.0; 6], [7.0; 12]);
-    assert!(linears(&[0.0; 8], 1, vec![]).is_err());
-    let both = vec![(&one, (&mut a).into()), (&other, (&mut b).into())];
-    assert!(linears(&[0.0; 8], 1, both).is_err());
-    let both = vec![(&one, (&mut a).into()), (&one, (&mut b).into())];
-    assert!(linears(&[0.0; 8], 1, both).is_err());
+    assert!(linears(&[0.0; 8], 1, &mut []).is_err());
+    let mut both = vec![(&one, (&mut a).into()), (&other, (&mut b).into())];
+    assert!(linears(&[0.0; 8], 1, &mut both).is_err());
+    let mut both = vec![(&one, (&mut a).into()), (&one, (&mut b).into())];
+    assert!(linears(&[0.0; 8], 1, &mut both).is_err());
     assert_eq!((a, b), ([7.0; 6], [7.0; 12]));
 }

@@ -19,9 +19,15 @@ pub(super) fn project<O: Ops, R: Reads<O>, const N: usize>(
     layers: &[O::Linear; N],
 ) -> Result<[R::Tensor; N]> {
     let all = ops.linears(x, &layers.each_ref())?;
-    let count = all.len();
-    let odd = |_| Error::new(Code::Internal, format!("{count} results of {N} layers"));
-    all.try_into().map_err(odd)
+    if all.len() != N {
+        let what = format!("{} results of {N} layers", all.len());
+        return Err(Error::new(Code::Internal, what));
+    }
+    let mut all = all.into_iter();
+    // There is one for each.
+    Ok(std::array::from_fn(|_| {
+        all.next().unwrap_or_else(|| x.clone())
+    }))
 }
 
 /// A residual block (`ResnetBlock2D`): norm, conv, the time added, norm, conv, the input added.

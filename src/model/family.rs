@@ -17,7 +17,7 @@ use crate::error::{Code, Error, Result};
 use crate::job::Cancel;
 use crate::limits::MAX_GRID_SIDE;
 use crate::nn::native::Native;
-use crate::nn::{Ops, Shape};
+use crate::nn::{Ops, Several, Shape};
 use crate::weights::{self, Kept, Layout, ModelSource, Packs};
 
 /// Side of the square pictures that a model may be trained at, pixels: its 2:1 pictures keep within
@@ -469,10 +469,17 @@ impl<O: Ops + 'static> Pipeline<O> {
             data.extend_from_slice(&latent.data);
         }
         let x = self.ops.value_nchw(&data, shape)?;
-        let times: Vec<f32> = batch.iter().map(|(_, t, _)| *t).collect();
-        let contexts: Vec<_> = batch.iter().map(|(.., context)| &context.0).collect();
-        let text = TextKeys::stack(&self.ops, &contexts)?;
-        let forward = || self.unet.forward(&self.ops, &x, &times, &text, cancel);
+        let times: Several<f32> = batch.iter().map(|(_, t, _)| *t).collect();
+        let contexts: Several<_> = batch.iter().map(|(.., context)| &context.0).collect();
+        let stacked;
+        let text = match contexts.as_slice() {
+            [one] => *one,
+            all => {
+                stacked = TextKeys::stack(&self.ops, all)?;
+                &stacked
+            }
+        };
+        let forward = || self.unet.forward(&self.ops, &x, &times, text, cancel);
         let Prediction { out, middle } = self.ops.awake(forward)?;
         let out = self.ops.numbers_nchw(&out)?;
         let latents = out

@@ -25,6 +25,10 @@ pub use semblance_kernels::Packed;
 
 use crate::error::{Code, Error, Result};
 
+/// As many as a network has of anything that comes in numbers at most, without an allocation: Stable
+/// Diffusion's U-Net has 22 residual blocks.
+pub type Several<T> = smallvec::SmallVec<[T; 24]>;
+
 /// The size of a value: samples, rows, columns, channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
@@ -202,7 +206,8 @@ pub trait Ops: Send + Sync {
     }
 
     /// A value from numbers in the order `n, h, w, c`.
-    fn value(&self, data: Vec<f32>, shape: Shape) -> Result<Self::Tensor>;
+    fn value(&self, data: impl AsRef<[f32]> + Into<Vec<f32>>, shape: Shape)
+    -> Result<Self::Tensor>;
     /// A value's numbers in the order `n, h, w, c`.
     fn numbers(&self, x: &Self::Tensor) -> Result<Vec<f32>>;
     /// A value's size.
@@ -223,7 +228,7 @@ pub trait Ops: Send + Sync {
         plus: Plus<'_, Self::Tensor>,
     ) -> Result<Self::Tensor>;
     /// [`Ops::linear`] of each of `layers`, which take the same inputs.
-    fn linears(&self, x: &Self::Tensor, layers: &[&Self::Linear]) -> Result<Vec<Self::Tensor>> {
+    fn linears(&self, x: &Self::Tensor, layers: &[&Self::Linear]) -> Result<Several<Self::Tensor>> {
         let one = |w: &&Self::Linear| self.linear(x, w, Plus::Nothing);
         layers.iter().map(one).collect()
     }

@@ -308,7 +308,11 @@ impl<R: Reading> Ops for R {
         self.over().make_norm(scale, shift, eps)
     }
 
-    fn value(&self, data: Vec<f32>, shape: Shape) -> Result<Self::Tensor> {
+    fn value(
+        &self,
+        data: impl AsRef<[f32]> + Into<Vec<f32>>,
+        shape: Shape,
+    ) -> Result<Self::Tensor> {
         Ok(self.constant(self.over().value(data, shape)?))
     }
 

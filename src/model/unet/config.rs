@@ -5,6 +5,7 @@
 
 use serde::Deserialize;
 use serde_json::json;
+use smallvec::SmallVec;
 
 use crate::error::Result;
 use crate::weights::Config;
@@ -268,11 +269,11 @@ impl UNetConfig {
 
     /// Sinusoids of `times`, a row of `width` numbers each (Vaswani et al. 2017, as diffusers'
     /// `get_timestep_embedding`, in f32 like it).
-    pub(super) fn sinusoids(&self, times: &[f32], width: usize) -> Vec<f32> {
+    pub(super) fn sinusoids(&self, times: &[f32], width: usize) -> SmallVec<[f32; 1024]> {
         let half = width / 2;
         let step = -(10000.0_f64.ln() as f32);
         let divisor = (half as f64 - self.freq_shift) as f32;
-        let mut out = Vec::with_capacity(times.len() * width);
+        let mut out = SmallVec::with_capacity(times.len() * width);
         for &t in times {
             let angle = |i: usize| t * libm::expf(step * i as f32 / divisor);
             let sin = (0..half).map(|i| libm::sinf(angle(i)));

@@ -18,7 +18,7 @@ use super::block::{Attend, Resnet, Transformer, Upsample, next_block};
 use super::build::{Builder, Kind};
 use crate::error::{Code, Error, Result};
 use crate::job::Cancel;
-use crate::nn::{Act, Ops, Plus, Reads, Shape};
+use crate::nn::{Act, Ops, Plus, Reads, Several, Shape};
 
 /// Residual blocks, each followed by attention where the block attends.
 struct Block<O: Ops> {
@@ -56,8 +56,8 @@ impl<T> TextKeys<T> {
         let layer = |i: usize| -> Result<KeyValue<T>> {
             let own = || parts.iter().filter_map(move |part| part.0.get(i));
             Ok(KeyValue {
-                key: f(&own().map(|kv| &kv.key).collect::<Vec<_>>())?,
-                value: f(&own().map(|kv| &kv.value).collect::<Vec<_>>())?,
+                key: f(&own().map(|kv| &kv.key).collect::<Several<_>>())?,
+                value: f(&own().map(|kv| &kv.value).collect::<Several<_>>())?,
             })
         };
         Ok(TextKeys((0..layers).map(layer).collect::<Result<_>>()?))
@@ -66,9 +66,10 @@ impl<T> TextKeys<T> {
     /// Σ weightᵢ · keysᵢ over at least one term: those of the same mix of texts, but for rounding. A
     /// single term of weight 1 comes back bit for bit.
     pub fn mix<R: Ops<Tensor = T>>(ops: &R, terms: &[(f32, &Self)]) -> Result<Self> {
-        let (weights, parts): (Vec<f32>, Vec<&Self>) = terms.iter().copied().unzip();
+        let weights: Several<f32> = terms.iter().map(|(weight, _)| *weight).collect();
+        let parts: Several<&Self> = terms.iter().map(|(_, part)| *part).collect();
         Self::each(&parts, |x| {
-            let terms: Vec<_> = weights.iter().copied().zip(x.iter().copied()).collect();
+            let terms: Several<_> = weights.iter().copied().zip(x.iter().copied()).collect();
             ops.combine(&terms)
         })
     }
@@ -86,9 +87,9 @@ pub struct Middle<T> {
     /// stands here when the second half begins is what it takes.
     pub h: T,
     /// What goes past the middle.
-    skips: Vec<T>,
-    /// The time embedding as the blocks after it take it.
-    times: std::vec::IntoIter<T>,
+    skips: Several<T>,
+    /// The time embedding as the blocks after it take it, the last one first.
+    times: Several<T>,
 }
 
 /// What a forward pass gives.
@@ -259,20 +260,22 @@ impl<O: Ops> UNet<O> {
         let text = self.all_layers(text)?;
         let width = self.config.levels.first().map_or(0, |l| l.channels);
         let time = self.config.sinusoids(times, width);
-        let time = ops.value(time, Shape::map(n, 1, 1, width))?;
+        let time = ops.value(&time[..], Shape::map(n, 1, 1, width))?;
         let [one, two] = &self.time;
         let time = ops.linear_act(&time, one, Act::Silu)?;
         // Every block begins with the SiLU of the embedding, so it is taken once.
         let time = ops.linear_act(&time, two, Act::Silu)?;
-        let layers: Vec<_> = self.resnets().filter_map(Resnet::time).collect();
-        let mut times = ops.linears(&time, &layers)?.into_iter();
+        let layers: Several<_> = self.resnets().filter_map(Resnet::time).collect();
+        let mut times = ops.linears(&time, &layers)?;
+        times.reverse();
 
         let mut x = ops.conv(x, &self.conv_in, Plus::Nothing)?;
-        let mut skips = vec![x.clone()];
+        let mut skips = Several::new();
+        skips.push(x.clone());
         for (block, halve) in &self.down {
             for (i, resnet) in block.resnets.iter().enumerate() {
                 next_block(ops, cancel)?;
-                x = resnet.forward(ops, &x, times.next().as_ref())?;
+                x = resnet.forward(ops, &x, times.pop().as_ref())?;
                 if let Some(attention) = block.attentions.get(i) {
                     next_block(ops, cancel)?;
                     x = attention.forward(ops, &x, text)?;
@@ -287,7 +290,7 @@ impl<O: Ops> UNet<O> {
 
         for (i, resnet) in self.middle.resnets.iter().enumerate() {
             next_block(ops, cancel)?;
-            x = resnet.forward(ops, &x, times.next().as_ref())?;
+            x = resnet.forward(ops, &x, times.pop().as_ref())?;
             if let Some(attention) = self.middle.attentions.get(i) {
                 next_block(ops, cancel)?;
                 x = attention.forward(ops, &x, text)?;
@@ -315,7 +318,7 @@ impl<O: Ops> UNet<O> {
             for (i, resnet) in block.resnets.iter().enumerate() {
                 next_block(ops, cancel)?;
                 let skip = skips.pop().ok_or_else(no_skip)?;
-                x = resnet.forward(ops, &ops.concat(&x, &skip)?, times.next().as_ref())?;
+                x = resnet.forward(ops, &ops.concat(&x, &skip)?, times.pop().as_ref())?;
                 if let Some(attention) = block.attentions.get(i) {
                     next_block(ops, cancel)?;
                     x = attention.forward(ops, &x, text)?;

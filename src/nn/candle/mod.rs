@@ -254,8 +254,8 @@ impl Ops for Candle {
         Norm::new(scale, shift, eps).map(Arc::new)
     }
 
-    fn value(&self, data: Vec<f32>, shape: Shape) -> Result<Tensor> {
-        tensor(data, shape)
+    fn value(&self, data: impl AsRef<[f32]> + Into<Vec<f32>>, shape: Shape) -> Result<Tensor> {
+        tensor(data.into(), shape)
     }
 
     fn numbers(&self, x: &Tensor) -> Result<Vec<f32>> {

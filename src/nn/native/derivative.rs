@@ -220,9 +220,9 @@ impl Derivatives for Native {
         let g = self.plain(g)?;
         kernels::attention_cotangent(self.cpu, at, &g, counts, masking(mask), out)?;
         Ok([
-            Tensor::plain(gq, q.0.shape),
-            Tensor::plain(gk, k.0.shape),
-            Tensor::plain(gv, v.0.shape),
+            self.tensor(gq, false, q.0.shape),
+            self.tensor(gk, false, k.0.shape),
+            self.tensor(gv, false, v.0.shape),
         ])
     }
 

@@ -22,7 +22,7 @@ use semblance_kernels::{
     Tiling, Weights, Window,
 };
 
-use super::{Act, ConvSpec, LinearSpec, Mask, Ops, Plus, Shape, mismatch};
+use super::{Act, ConvSpec, LinearSpec, Mask, Ops, Plus, Several, Shape, mismatch};
 use crate::error::{Code, Error, Result};
 
 pub use value::Tensor;
@@ -44,6 +44,7 @@ const KEEP_FOR_TRANSPOSES: usize = 192 << 20;
 pub struct Native {
     cpu: Cpu,
     arena: Arc<Arena>,
+    shelf: Arc<value::Shelf>,
     /// For the weights that a gradient goes back through.
     transposes: Arc<Arena>,
 }
@@ -133,6 +134,7 @@ impl Native {
         Native {
             cpu,
             arena: Arena::new(KEEP),
+            shelf: Arc::default(),
             transposes: Arena::new(KEEP_FOR_TRANSPOSES),
         }
     }
@@ -338,13 +340,14 @@ impl Ops for Native {
         Some(Linear::over(weights, true))
     }
 
-    fn value(&self, data: Vec<f32>, shape: Shape) -> Result<Tensor> {
+    fn value(&self, data: impl AsRef<[f32]> + Into<Vec<f32>>, shape: Shape) -> Result<Tensor> {
+        let data = data.as_ref();
         if data.len() != shape.len() {
             let what = format!("{} numbers for {shape:?}", data.len());
             return Err(mismatch("value", what));
         }
         self.make(shape, |out| {
-            out.copy_from_slice(&data);
+            out.copy_from_slice(data);
             Ok(())
         })
     }
@@ -368,20 +371,23 @@ impl Ops for Native {
         }
     }
 
-    fn linears(&self, x: &Tensor, layers: &[&Arc<Linear>]) -> Result<Vec<Tensor>> {
+    fn linears(&self, x: &Tensor, layers: &[&Arc<Linear>]) -> Result<Several<Tensor>> {
         let s = x.0.shape;
         if s.is_empty() || layers.iter().any(|w| w.gated || w.weights.inputs() != s.c) {
             return Err(mismatch("linears", format!("{s:?} into other inputs")));
         }
         let x = self.read(x, self.cpu.rounds(s.c))?;
-        let weights = layers.iter().map(|w| &w.weights);
-        let shapes = weights.clone().map(|w| Shape {
-            c: w.outputs(),
-            ..s
+        let layers = layers.iter().map(|w| {
+            let w = &w.weights;
+            (
+                w,
+                Shape {
+                    c: w.outputs(),
+                    ..s
+                },
+            )
         });
-        self.make_values(shapes, |outs| {
-            kernels::linears(x.input(), s.n, weights.zip(outs).collect())
-        })
+        self.make_values(layers, |layers| kernels::linears(x.input(), s.n, layers))
     }
 
     fn linear_act(&self, x: &Tensor, w: &Arc<Linear>, act: Act) -> Result<Tensor> {
@@ -539,8 +545,8 @@ impl Ops for Native {
             ));
         }
         let plain = terms.iter().map(|(w, x)| Ok((*w, self.plain(x)?)));
-        let plain = plain.collect::<Result<Vec<_>>>()?;
-        let slices: Vec<(f32, &[f32])> = plain.iter().map(|(w, x)| (*w, &**x)).collect();
+        let plain = plain.collect::<Result<Several<_>>>()?;
+        let slices: Several<(f32, &[f32])> = plain.iter().map(|(w, x)| (*w, &**x)).collect();
         self.make(s, |out| kernels::combine(self.cpu, &slices, out))
     }
 }

@@ -5,12 +5,13 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use semblance_kernels as kernels;
 use semblance_kernels::{CpuPath, Input, Output, Pooled};
 
 use super::Native;
 use crate::error::Result;
-use crate::nn::Shape;
+use crate::nn::{Several, Shape};
 
 /// Numbers of a sample from which a value is rounded where products outrun memory: what leaves the second
 /// caches in f32.
@@ -24,6 +25,50 @@ pub struct Tensor(pub(super) Arc<Value>);
 pub(super) struct Value {
     numbers: Numbers,
     pub shape: Shape,
+    /// Where it goes when nobody has it.
+    home: Option<Arc<Shelf>>,
+}
+
+/// Values without numbers, in whose memory the next ones are put.
+#[derive(Debug, Default)]
+pub(super) struct Shelf(Mutex<Vec<Arc<Value>>>);
+
+/// Values on a shelf at most: more than a network has at once, but for one whose derivative is taken.
+const SHELVED: usize = 256;
+
+impl Shelf {
+    fn tensor(self: &Arc<Shelf>, numbers: Numbers, shape: Shape) -> Tensor {
+        let value = Value {
+            numbers,
+            shape,
+            home: Some(Arc::clone(self)),
+        };
+        let old = self.0.lock().pop();
+        let Some(mut old) = old else {
+            return Tensor(Arc::new(value));
+        };
+        match Arc::get_mut(&mut old) {
+            Some(place) => *place = value,
+            // Who dropped it last is about to let go of it.
+            None => old = Arc::new(value),
+        }
+        Tensor(old)
+    }
+}
+
+impl Drop for Tensor {
+    fn drop(&mut self) {
+        let Some(value) = Arc::get_mut(&mut self.0) else {
+            return;
+        };
+        value.numbers = Numbers::None;
+        if let Some(home) = value.home.take() {
+            let mut shelf = home.0.lock();
+            if shelf.len() < SHELVED {
+                shelf.push(Arc::clone(&self.0));
+            }
+        }
+    }
 }
 
 /// A value's numbers, as the operation that made them left them.
@@ -32,6 +77,8 @@ enum Numbers {
     Plain(Pooled),
     /// Two bf16 numbers in a place.
     Rounded(Pooled),
+    /// Given back: nobody has the value.
+    None,
 }
 
 /// A value's numbers in f32.
@@ -66,16 +113,12 @@ impl Reading<'_> {
 }
 
 impl Tensor {
-    pub(super) fn plain(data: Pooled, shape: Shape) -> Tensor {
-        let numbers = Numbers::Plain(data);
-        Tensor(Arc::new(Value { numbers, shape }))
-    }
-
     /// For what takes either.
     pub(super) fn input(&self) -> Input<'_> {
         match &self.0.numbers {
             Numbers::Plain(data) => Input::Plain(data),
             Numbers::Rounded(data) => Input::Rounded(data),
+            Numbers::None => Input::Plain(&[]),
         }
     }
 
@@ -93,7 +136,7 @@ impl Native {
     ) -> Result<Tensor> {
         let mut data = self.arena.take(shape.len())?;
         fill(&mut data)?;
-        Ok(Tensor::plain(data, shape))
+        Ok(self.tensor(data, false, shape))
     }
 
     /// As [`Native::make`], of a rounded value.
@@ -104,8 +147,7 @@ impl Native {
     ) -> Result<Tensor> {
         let mut data = self.arena.take(shape.len() / 2)?;
         fill(&mut data)?;
-        let numbers = Numbers::Rounded(data);
-        Ok(Tensor(Arc::new(Value { numbers, shape })))
+        Ok(self.tensor(data, true, shape))
     }
 
     /// As [`Native::make`], of a value that mostly goes into products: rounded where those round.
@@ -138,35 +180,40 @@ impl Native {
         }
     }
 
-    /// As [`Native::make_value`], of one for each of `shapes`.
-    pub(super) fn make_values(
+    /// As [`Native::make_value`], of one for each of `parts`, of some shape.
+    pub(super) fn make_values<P: Copy>(
         &self,
-        shapes: impl Iterator<Item = Shape>,
-        fill: impl FnOnce(Vec<Output<'_>>) -> kernels::Result<()>,
-    ) -> Result<Vec<Tensor>> {
-        let room = |shape: Shape| {
+        parts: impl Iterator<Item = (P, Shape)>,
+        fill: impl FnOnce(&mut [(P, Output<'_>)]) -> kernels::Result<()>,
+    ) -> Result<Several<Tensor>> {
+        let room = |(part, shape): (P, Shape)| {
             let rounded = self.rounds_value(shape);
-            let places = if rounded {
-                shape.len() / 2
-            } else {
-                shape.len()
+            let places = match rounded {
+                true => shape.len() / 2,
+                false => shape.len(),
             };
-            Ok((self.arena.take(places)?, rounded, shape))
+            Ok((part, self.arena.take(places)?, rounded, shape))
         };
-        let mut all = shapes.map(room).collect::<Result<Vec<_>>>()?;
-        let outs = all.iter_mut().map(|(data, rounded, _)| match rounded {
-            true => Output::Rounded(data),
-            false => Output::Plain(data),
+        let mut all = parts.map(room).collect::<Result<Several<_>>>()?;
+        let outs = all.iter_mut().map(|(part, data, rounded, _)| {
+            let out = match rounded {
+                true => Output::Rounded(data),
+                false => Output::Plain(data),
+            };
+            (*part, out)
         });
-        fill(outs.collect())?;
-        let value = |(data, rounded, shape)| {
-            let numbers = match rounded {
-                true => Numbers::Rounded(data),
-                false => Numbers::Plain(data),
-            };
-            Tensor(Arc::new(Value { numbers, shape }))
-        };
+        fill(&mut outs.collect::<Several<_>>())?;
+        let value = |(_, data, rounded, shape)| self.tensor(data, rounded, shape);
         Ok(all.into_iter().map(value).collect())
+    }
+
+    /// A value with these numbers, rounded ones or not.
+    pub(super) fn tensor(&self, data: Pooled, rounded: bool, shape: Shape) -> Tensor {
+        let numbers = match rounded {
+            true => Numbers::Rounded(data),
+            false => Numbers::Plain(data),
+        };
+        self.shelf.tensor(numbers, shape)
     }
 
     /// The numbers of `x` for an operation that takes rounded ones, or does not.
@@ -198,12 +245,12 @@ impl Native {
             let places = parts.iter().map(|x| match x.input() {
                 Input::Plain(x) | Input::Rounded(x) => x,
             });
-            let places: Vec<_> = places.collect();
+            let places: Several<_> = places.collect();
             return self.make_rounded(shape, |out| f(&places, 2, out));
         }
         let plain = parts.iter().map(|x| self.plain(x));
-        let plain = plain.collect::<Result<Vec<_>>>()?;
-        let numbers: Vec<&[f32]> = plain.iter().map(|x| &**x).collect();
+        let plain = plain.collect::<Result<Several<_>>>()?;
+        let numbers: Several<&[f32]> = plain.iter().map(|x| &**x).collect();
         self.make(shape, |out| f(&numbers, 1, out))
     }
 }

@@ -165,8 +165,8 @@ impl Ops for OnDevice {
         Norm::new(&self.device, scale, shift, eps).map(Arc::new)
     }
 
-    fn value(&self, data: Vec<f32>, shape: Shape) -> Result<Tensor> {
-        self.tensor(data, shape)
+    fn value(&self, data: impl AsRef<[f32]> + Into<Vec<f32>>, shape: Shape) -> Result<Tensor> {
+        self.tensor(data.into(), shape)
     }
 
     fn numbers(&self, x: &Tensor) -> Result<Vec<f32>> {
