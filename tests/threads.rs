@@ -9,6 +9,7 @@ use semblance::nn::candle::{Candle, OnDevice};
 use semblance::nn::native::Native;
 use semblance::nn::{Act, ConvSpec, LinearSpec, Mask, Ops, Plus, Shape};
 use semblance::weights::ModelSource;
+use semblance_kernels::Workers;
 
 fn noise(count: usize, seed: usize) -> Vec<f32> {
     (0..count)
@@ -91,15 +92,21 @@ fn digest<O: Ops + Clone + 'static>(ops: O) -> String {
 #[test]
 fn results_are_the_same_bytes_at_any_number_of_threads() {
     if std::env::var_os("SEMBLANCE_TEST_DIGEST").is_some() {
+        let threads = std::env::var("RAYON_NUM_THREADS").unwrap();
+        let workers = Workers::new("digest", threads.parse().unwrap()).unwrap();
+        // Shares in a pool's queues, and among threads that look for them.
+        let native = Native::detect().unwrap();
+        let queued = digest(native.clone());
+        let handed = workers.run(|| native.awake(|| digest(native.clone())));
+        assert_eq!(queued, handed, "{threads} threads");
         println!(
-            "digest={}{}{}",
+            "digest={}{}{handed}",
             digest(Candle),
             digest(OnDevice::cpu()),
-            digest(Native::detect().unwrap())
         );
         return;
     }
-    let digests: Vec<String> = ["1", "2", "3", "7"]
+    let digests: Vec<String> = ["1", "2", "3", "7", "10"]
         .iter()
         .map(|threads| {
             let child = std::process::Command::new(std::env::current_exe().unwrap())
@@ -113,7 +120,11 @@ fn results_are_the_same_bytes_at_any_number_of_threads() {
                 .output()
                 .unwrap();
             let text = String::from_utf8(child.stdout).unwrap();
-            let start = text.find("digest=").expect("a digest") + 7;
+            let errors = String::from_utf8_lossy(&child.stderr);
+            let start = text
+                .find("digest=")
+                .unwrap_or_else(|| panic!("no digest: {text}{errors}"));
+            let start = start + "digest=".len();
             text[start..start + 192].to_owned()
         })
         .collect();

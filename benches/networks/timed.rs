@@ -63,7 +63,9 @@ impl Timed {
         inputs: usize,
         f: impl FnOnce(&Native) -> Result<<Native as Ops>::Tensor>,
     ) -> Result<<Native as Ops>::Tensor> {
-        let all = self.time_all(what, inputs, |ops| f(ops).map(|out| Several::from_iter([out])));
+        let all = self.time_all(what, inputs, |ops| {
+            f(ops).map(|out| Several::from_iter([out]))
+        });
         all.map(|mut all| all.remove(0))
     }
 
