@@ -338,21 +338,6 @@ fn starts(native: &Native, source: &ModelSource) -> serde_json::Value {
     rows.into()
 }
 
-/// Which operations the time of every measure goes to.
-fn shares(ops: &Timed, measures: Vec<Measure>) {
-    for (name, mut f) in measures {
-        f();
-        ops.reset();
-        let (start, mut runs) = (Instant::now(), 0);
-        while runs < 3 || start.elapsed().as_secs_f64() < 1.0 {
-            f();
-            runs += 1;
-        }
-        println!("{name}: calls, milliseconds, share, GFLOP/s");
-        ops.print(start.elapsed().as_secs_f64(), runs);
-    }
-}
-
 fn main() {
     // In a pool's thread, as the engine runs them: from outside every operation would wait for another.
     let threads = std::thread::available_parallelism().unwrap();
@@ -406,10 +391,11 @@ fn run() {
     if parts {
         let timed = Timed::new(native);
         println!("{path}");
-        return match large {
-            Some(side) => shares(&timed, sd15(timed.clone(), side)),
-            None => shares(&timed, measures(timed.clone(), &source)),
+        let measures = match large {
+            Some(side) => sd15(timed.clone(), side),
+            None => measures(timed.clone(), &source),
         };
+        return (measures.into_iter()).for_each(|(name, mut f)| timed.print(&name, &mut f));
     }
     let peer = match &device {
         _ if gradients => "plain values".to_owned(),

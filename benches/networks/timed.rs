@@ -1,6 +1,7 @@
 //! Where a network's time goes: the native backend, each operation timed.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -17,43 +18,85 @@ type Tally = BTreeMap<String, Spent>;
 /// A convolution, what it is called and the places of its kernel.
 type Of<T> = (T, Arc<str>, usize);
 
-/// The backend, and what every kind of operation took.
+/// The backend, what every kind of operation took, and whether each is done again and again, until all that it
+/// reads lies in the caches.
 #[derive(Clone)]
-pub struct Timed(Native, Arc<Mutex<Tally>>);
+pub struct Timed(Native, Arc<Mutex<Tally>>, Arc<AtomicBool>);
+
+/// How often.
+const AGAIN: usize = 9;
+
+fn same<'a, T>(plus: &Plus<'a, T>) -> Plus<'a, T> {
+    match plus {
+        Plus::Nothing => Plus::Nothing,
+        Plus::PerSample(x) => Plus::PerSample(x),
+        Plus::Residual(x) => Plus::Residual(x),
+    }
+}
 
 impl Timed {
     pub fn new(native: Native) -> Self {
-        Timed(native, Arc::default())
+        Timed(native, Arc::default(), Arc::default())
     }
 
-    /// Forgets what was counted.
-    pub fn reset(&self) {
-        self.1.lock().unwrap().clear();
+    /// What was counted, which it forgets; from now on operations are done once, or again and `again`.
+    fn take(&self, again: bool) -> Tally {
+        self.2.store(again, Ordering::Relaxed);
+        std::mem::take(&mut *self.1.lock().unwrap())
     }
 
-    /// Prints each kind's share of `whole` seconds of `runs` runs, and what is between them; in GFLOP/s what the
-    /// operation needs, not what a cleverer algorithm leaves out.
-    pub fn print(&self, whole: f64, runs: u32) {
-        let tally = self.1.lock().unwrap();
-        let mut rows: Vec<_> = tally.iter().collect();
-        rows.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
-        let line = |what: &str, Spent(calls, seconds, flops): Spent| {
-            let ms = 1e3 * seconds / f64::from(runs);
-            let share = 100.0 * seconds / whole;
+    /// Prints what `f` is made of: each kind's calls, its time among the others, its share, the time of the same
+    /// operations each by itself again and again, and its rate in the network, of what the operation needs, not what
+    /// a cleverer algorithm leaves out; and what is between them.
+    pub fn print(&self, name: &str, f: &mut dyn FnMut()) {
+        f();
+        self.take(false);
+        let (start, mut runs) = (Instant::now(), 0);
+        while runs < 3 || start.elapsed().as_secs_f64() < 1.0 {
+            f();
+            runs += 1;
+        }
+        let whole = start.elapsed().as_secs_f64() / f64::from(runs);
+        let tally = self.take(true);
+        (0..3).for_each(|_| f());
+        let alone = self.take(false);
+        println!("{name}: calls, milliseconds, share, by itself, GFLOP/s");
+        let per_run = |tally: &Tally, what: &str, runs: u32| {
+            let Spent(calls, seconds, flops) = tally.get(what).copied().unwrap_or_default();
+            let each = f64::from(runs);
+            (calls / runs, seconds / each, flops / each)
+        };
+        let line = |what: &str, calls: u32, seconds: f64, alone: Option<f64>, flops: f64| {
+            let (ms, share) = (1e3 * seconds, 100.0 * seconds / whole);
+            let alone = alone.map_or(String::new(), |alone| format!("{:.2}", 1e3 * alone));
             let rate = match flops > 0.0 {
                 true => format!("{:.0}", flops / seconds / 1e9),
                 false => String::new(),
             };
-            let calls = calls / runs;
-            println!("{what:<36}{calls:>8}{ms:>12.2}{share:>8.1} %{rate:>10}");
+            println!("{what:<36}{calls:>8}{ms:>12.2}{share:>8.1} %{alone:>12}{rate:>10}");
         };
-        let mut all = Spent::default();
-        for (what, spent) in rows {
-            line(what, *spent);
-            all = Spent(0, all.1 + spent.1, all.2 + spent.2);
+        let mut rows: Vec<_> = tally.iter().collect();
+        rows.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
+        let mut all = [(0.0, 0.0, 0.0); 2];
+        for (what, _) in rows {
+            let (calls, seconds, flops) = per_run(&tally, what, runs);
+            let (_, by_itself, _) = per_run(&alone, what, 3);
+            line(what, calls, seconds, Some(by_itself), flops);
+            let sum = &mut all[usize::from(flops > 0.0)];
+            *sum = (sum.0 + seconds, sum.1 + by_itself, sum.2 + flops);
         }
-        line("between", Spent(0, whole - all.1, 0.0));
-        line("all", Spent(0, whole, all.2));
+        let [others, products] = all;
+        let between = whole - others.0 - products.0;
+        line("between", 0, between, None, 0.0);
+        line(
+            "all that multiplies",
+            0,
+            products.0,
+            Some(products.1),
+            products.2,
+        );
+        let by_themselves = Some(products.1 + others.1);
+        line("all", 0, whole, by_themselves, products.2);
     }
 
     /// Does `f`, each of whose numbers is a sum over so many `inputs`.
@@ -61,7 +104,7 @@ impl Timed {
         &self,
         what: String,
         inputs: usize,
-        f: impl FnOnce(&Native) -> Result<<Native as Ops>::Tensor>,
+        f: impl Fn(&Native) -> Result<<Native as Ops>::Tensor>,
     ) -> Result<<Native as Ops>::Tensor> {
         let all = self.time_all(what, inputs, |ops| {
             f(ops).map(|out| Several::from_iter([out]))
@@ -74,11 +117,20 @@ impl Timed {
         &self,
         what: String,
         inputs: usize,
-        f: impl FnOnce(&Native) -> Result<Several<<Native as Ops>::Tensor>>,
+        f: impl Fn(&Native) -> Result<Several<<Native as Ops>::Tensor>>,
     ) -> Result<Several<<Native as Ops>::Tensor>> {
-        let start = Instant::now();
-        let out = f(&self.0)?;
-        let seconds = start.elapsed().as_secs_f64();
+        let once = || {
+            let start = Instant::now();
+            let out = f(&self.0)?;
+            Result::Ok((out, start.elapsed().as_secs_f64()))
+        };
+        let (out, mut seconds) = once()?;
+        if self.2.load(Ordering::Relaxed) {
+            let again = (0..AGAIN).map(|_| once().map(|(_, seconds)| seconds));
+            let mut again = again.collect::<Result<Vec<_>>>()?;
+            again.sort_by(f64::total_cmp);
+            seconds = again[AGAIN / 2];
+        }
         let numbers: usize = out.iter().map(|x| self.0.shape(x).unwrap().len()).sum();
         let flops = (2 * inputs * numbers) as f64;
         let mut tally = self.1.lock().unwrap();
@@ -154,7 +206,8 @@ impl Ops for Timed {
         plus: Plus<'_, Self::Tensor>,
     ) -> Result<Self::Tensor> {
         let inputs = w.2 * self.channels(x);
-        self.time(w.1.to_string(), inputs, |ops| ops.conv(x, &w.0, plus))
+        let f = |ops: &Native| ops.conv(x, &w.0, same(&plus));
+        self.time(w.1.to_string(), inputs, f)
     }
 
     fn linear(
@@ -164,7 +217,8 @@ impl Ops for Timed {
         plus: Plus<'_, Self::Tensor>,
     ) -> Result<Self::Tensor> {
         let what = format!("linear, {} rows", self.rows(x));
-        self.time(what, self.channels(x), |ops| ops.linear(x, w, plus))
+        let f = |ops: &Native| ops.linear(x, w, same(&plus));
+        self.time(what, self.channels(x), f)
     }
 
     fn linears(&self, x: &Self::Tensor, layers: &[&Self::Linear]) -> Result<Several<Self::Tensor>> {
