@@ -13,7 +13,39 @@ use semblance::nn::{Act, ConvSpec, LinearSpec, Mask, Ops, Plus, Several, Shape};
 #[derive(Clone, Copy, Default)]
 struct Spent(u32, f64, f64);
 
-type Tally = BTreeMap<String, Spent>;
+/// What the operations of a run took, one after the other, in all runs: they are the same in each. Counting costs
+/// next to nothing, or small networks would be another's.
+#[derive(Default)]
+struct Tally {
+    /// Of this run.
+    done: usize,
+    all: Vec<(String, Spent)>,
+}
+
+impl Tally {
+    fn add(&mut self, what: impl FnOnce() -> String, seconds: f64, flops: f64) {
+        if self.done == self.all.len() {
+            self.all.push((what(), Spent::default()));
+        }
+        let (_, Spent(calls, all, work)) = &mut self.all[self.done];
+        (*calls, *all, *work) = (*calls + 1, *all + seconds, *work + flops);
+        self.done += 1;
+    }
+
+    /// By kind, for one of `runs`.
+    fn kinds(self, runs: u32) -> BTreeMap<String, Spent> {
+        let (mut kinds, each) = (BTreeMap::new(), f64::from(runs));
+        for (what, Spent(calls, seconds, flops)) in self.all {
+            let kind: &mut Spent = kinds.entry(what).or_default();
+            *kind = Spent(
+                kind.0 + calls / runs,
+                kind.1 + seconds / each,
+                kind.2 + flops / each,
+            );
+        }
+        kinds
+    }
+}
 
 /// A convolution, what it is called and the places of its kernel.
 type Of<T> = (T, Arc<str>, usize);
@@ -49,23 +81,22 @@ impl Timed {
     /// operations each by itself again and again, and its rate in the network, of what the operation needs, not what
     /// a cleverer algorithm leaves out; and what is between them.
     pub fn print(&self, name: &str, f: &mut dyn FnMut()) {
-        f();
+        let mut once = || {
+            self.1.lock().unwrap().done = 0;
+            f();
+        };
+        once();
         self.take(false);
         let (start, mut runs) = (Instant::now(), 0);
         while runs < 3 || start.elapsed().as_secs_f64() < 1.0 {
-            f();
+            once();
             runs += 1;
         }
         let whole = start.elapsed().as_secs_f64() / f64::from(runs);
-        let tally = self.take(true);
-        (0..3).for_each(|_| f());
-        let alone = self.take(false);
+        let kinds = self.take(true).kinds(runs);
+        once();
+        let alone = self.take(false).kinds(1);
         println!("{name}: calls, milliseconds, share, by itself, GFLOP/s");
-        let per_run = |tally: &Tally, what: &str, runs: u32| {
-            let Spent(calls, seconds, flops) = tally.get(what).copied().unwrap_or_default();
-            let each = f64::from(runs);
-            (calls / runs, seconds / each, flops / each)
-        };
         let line = |what: &str, calls: u32, seconds: f64, alone: Option<f64>, flops: f64| {
             let (ms, share) = (1e3 * seconds, 100.0 * seconds / whole);
             let alone = alone.map_or(String::new(), |alone| format!("{:.2}", 1e3 * alone));
@@ -75,13 +106,12 @@ impl Timed {
             };
             println!("{what:<36}{calls:>8}{ms:>12.2}{share:>8.1} %{alone:>12}{rate:>10}");
         };
-        let mut rows: Vec<_> = tally.iter().collect();
+        let mut rows: Vec<_> = kinds.into_iter().collect();
         rows.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
         let mut all = [(0.0, 0.0, 0.0); 2];
-        for (what, _) in rows {
-            let (calls, seconds, flops) = per_run(&tally, what, runs);
-            let (_, by_itself, _) = per_run(&alone, what, 3);
-            line(what, calls, seconds, Some(by_itself), flops);
+        for (what, Spent(calls, seconds, flops)) in rows {
+            let Spent(_, by_itself, _) = alone.get(&what).copied().unwrap_or_default();
+            line(&what, calls, seconds, Some(by_itself), flops);
             let sum = &mut all[usize::from(flops > 0.0)];
             *sum = (sum.0 + seconds, sum.1 + by_itself, sum.2 + flops);
         }
@@ -102,7 +132,7 @@ impl Timed {
     /// Does `f`, each of whose numbers is a sum over so many `inputs`.
     fn time(
         &self,
-        what: String,
+        what: impl FnOnce() -> String,
         inputs: usize,
         f: impl Fn(&Native) -> Result<<Native as Ops>::Tensor>,
     ) -> Result<<Native as Ops>::Tensor> {
@@ -115,7 +145,7 @@ impl Timed {
     /// As [`Timed::time`], of several results.
     fn time_all(
         &self,
-        what: String,
+        what: impl FnOnce() -> String,
         inputs: usize,
         f: impl Fn(&Native) -> Result<Several<<Native as Ops>::Tensor>>,
     ) -> Result<Several<<Native as Ops>::Tensor>> {
@@ -133,9 +163,7 @@ impl Timed {
         }
         let numbers: usize = out.iter().map(|x| self.0.shape(x).unwrap().len()).sum();
         let flops = (2 * inputs * numbers) as f64;
-        let mut tally = self.1.lock().unwrap();
-        let Spent(calls, all, work) = tally.get(&what).copied().unwrap_or_default();
-        tally.insert(what, Spent(calls + 1, all + seconds, work + flops));
+        self.1.lock().unwrap().add(what, seconds, flops);
         Ok(out)
     }
 
@@ -207,7 +235,7 @@ impl Ops for Timed {
     ) -> Result<Self::Tensor> {
         let inputs = w.2 * self.channels(x);
         let f = |ops: &Native| ops.conv(x, &w.0, same(&plus));
-        self.time(w.1.to_string(), inputs, f)
+        self.time(|| w.1.to_string(), inputs, f)
     }
 
     fn linear(
@@ -216,23 +244,23 @@ impl Ops for Timed {
         w: &Self::Linear,
         plus: Plus<'_, Self::Tensor>,
     ) -> Result<Self::Tensor> {
-        let what = format!("linear, {} rows", self.rows(x));
+        let what = || format!("linear, {} rows", self.rows(x));
         let f = |ops: &Native| ops.linear(x, w, same(&plus));
         self.time(what, self.channels(x), f)
     }
 
     fn linears(&self, x: &Self::Tensor, layers: &[&Self::Linear]) -> Result<Several<Self::Tensor>> {
-        let what = format!("linear layers together, {} rows", self.rows(x));
+        let what = || format!("linear layers together, {} rows", self.rows(x));
         self.time_all(what, self.channels(x), |ops| ops.linears(x, layers))
     }
 
     fn linear_act(&self, x: &Self::Tensor, w: &Self::Linear, act: Act) -> Result<Self::Tensor> {
-        let what = format!("linear, {} rows", self.rows(x));
+        let what = || format!("linear, {} rows", self.rows(x));
         self.time(what, self.channels(x), |ops| ops.linear_act(x, w, act))
     }
 
     fn geglu(&self, x: &Self::Tensor, w: &Self::Linear) -> Result<Self::Tensor> {
-        let what = format!("geglu, {} rows", self.rows(x));
+        let what = || format!("geglu, {} rows", self.rows(x));
         // A value and its gate.
         self.time(what, 2 * self.channels(x), |ops| ops.geglu(x, w))
     }
@@ -244,13 +272,15 @@ impl Ops for Timed {
         groups: usize,
         act: Act,
     ) -> Result<Self::Tensor> {
-        self.time("group norm".into(), 0, |ops| {
-            ops.group_norm(x, w, groups, act)
-        })
+        self.time(
+            || "group norm".into(),
+            0,
+            |ops| ops.group_norm(x, w, groups, act),
+        )
     }
 
     fn layer_norm(&self, x: &Self::Tensor, w: &Self::Norm) -> Result<Self::Tensor> {
-        self.time("layer norm".into(), 0, |ops| ops.layer_norm(x, w))
+        self.time(|| "layer norm".into(), 0, |ops| ops.layer_norm(x, w))
     }
 
     fn attention(
@@ -261,7 +291,7 @@ impl Ops for Timed {
         heads: usize,
         mask: Mask,
     ) -> Result<Self::Tensor> {
-        let what = format!("attention, {} over {}", self.rows(q), self.rows(k));
+        let what = || format!("attention, {} over {}", self.rows(q), self.rows(k));
         // Its scores, and of their weights its sum.
         self.time(what, 2 * self.rows(k), |ops| {
             ops.attention(q, k, v, heads, mask)
@@ -269,22 +299,22 @@ impl Ops for Timed {
     }
 
     fn act(&self, x: &Self::Tensor, act: Act) -> Result<Self::Tensor> {
-        self.time("activation".into(), 0, |ops| ops.act(x, act))
+        self.time(|| "activation".into(), 0, |ops| ops.act(x, act))
     }
 
     fn upsample(&self, x: &Self::Tensor, h: usize, w: usize) -> Result<Self::Tensor> {
-        self.time("copies".into(), 0, |ops| ops.upsample(x, h, w))
+        self.time(|| "copies".into(), 0, |ops| ops.upsample(x, h, w))
     }
 
     fn concat(&self, a: &Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor> {
-        self.time("copies".into(), 0, |ops| ops.concat(a, b))
+        self.time(|| "copies".into(), 0, |ops| ops.concat(a, b))
     }
 
     fn stack(&self, parts: &[&Self::Tensor]) -> Result<Self::Tensor> {
-        self.time("copies".into(), 0, |ops| ops.stack(parts))
+        self.time(|| "copies".into(), 0, |ops| ops.stack(parts))
     }
 
     fn combine(&self, terms: &[(f32, &Self::Tensor)]) -> Result<Self::Tensor> {
-        self.time("combine".into(), 0, |ops| ops.combine(terms))
+        self.time(|| "combine".into(), 0, |ops| ops.combine(terms))
     }
 }
