@@ -25,8 +25,8 @@ pub use semblance_kernels::Packed;
 
 use crate::error::{Code, Error, Result};
 
-/// As many as a network has of anything that comes in numbers at most, without an allocation: Stable
-/// Diffusion's U-Net has 22 residual blocks.
+/// A list of a network's parts, or of what they give: up to 24 without an allocation, for Stable Diffusion's U-Net
+/// has 22 residual blocks.
 pub type Several<T> = smallvec::SmallVec<[T; 24]>;
 
 /// The size of a value: samples, rows, columns, channels.
