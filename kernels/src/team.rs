@@ -8,6 +8,7 @@
 //! one operation wrote are mostly read by the same core in the next.
 
 use std::any::Any;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -72,6 +73,13 @@ impl Open {
     }
 }
 
+/// Where shares are taken from.
+#[derive(Clone, Copy)]
+enum End {
+    First,
+    Last,
+}
+
 /// A thread that was called to help a team, and will have left when this is dropped.
 pub(crate) struct Called(Arc<Team>);
 
@@ -107,29 +115,20 @@ impl Helper<'_> {
     /// Looks for shares for about a microsecond, or does some; whether it did.
     pub fn help(&self) -> bool {
         let team = self.0;
-        let (open, at) = &team.open.0;
+        let (_, at) = &team.open.0;
         let mut did = false;
         for _ in 0..LOOKS {
-            let now = Open::from(open.load(Ordering::Acquire));
-            if now.first >= now.end {
+            let own = team.take(End::Last);
+            if own.is_empty() {
                 std::hint::spin_loop();
                 continue;
             }
-            let work = at.load(Ordering::Relaxed);
-            let some = now.some(1 + team.helpers());
-            let end = now.end - some;
-            let rest = Open { end, ..now };
-            let taken =
-                open.compare_exchange(now.bits(), rest.bits(), Ordering::AcqRel, Ordering::Relaxed);
-            if taken.is_err() {
-                continue;
-            }
-            // SAFETY: `work` is what was put there for the shares that were open: it is changed for the next
-            // operation, when none of these is open any more, or they could not have been taken. And it lives until
-            // they are done.
-            let work: Work<'_> = unsafe { *work.cast::<Work<'_>>() };
-            team.share(work, end..now.end);
-            team.done.0.fetch_add(some.into(), Ordering::Release);
+            // SAFETY: what was put there before these shares were opened. It lives, and is not changed for the next
+            // operation, until they are done.
+            let work: Work<'_> = unsafe { *at.load(Ordering::Relaxed).cast::<Work<'_>>() };
+            let count = own.len();
+            team.share(work, own);
+            team.done.0.fetch_add(count, Ordering::Release);
             did = true;
         }
         did
@@ -159,7 +158,6 @@ impl Team {
     /// at a time may. Panics as a share did, once none is running.
     pub fn run(&self, count: usize, work: Work<'_>) {
         debug_assert!(count <= Self::MOST);
-        let threads = 1 + self.helpers();
         let (open, at) = &self.open.0;
         let all = Open {
             number: Open::from(open.load(Ordering::Relaxed))
@@ -169,7 +167,7 @@ impl Team {
             end: count.min(Self::MOST) as u16,
         };
         // The first shares are this thread's, who else is waiting.
-        let mut own = 0..all.some(threads);
+        let mut own = 0..all.some(1 + self.helpers());
         self.done.0.store(0, Ordering::Relaxed);
         at.store((&raw const work).cast_mut().cast(), Ordering::Relaxed);
         let rest = Open {
@@ -181,16 +179,7 @@ impl Team {
         while !own.is_empty() {
             mine += own.len();
             self.share(work, own);
-            own = self.take(threads, |open, some| {
-                let from = open.first;
-                (
-                    from,
-                    Open {
-                        first: from + some,
-                        ..open
-                    },
-                )
-            });
+            own = self.take(End::First);
         }
         let mut looks = 0;
         while self.done.0.load(Ordering::Acquire) + mine < count {
@@ -206,33 +195,32 @@ impl Team {
         }
     }
 
-    /// Takes some of the open shares, none when there are none: `split` is told how many, and says where they begin
-    /// and what stays open.
-    fn take(
-        &self,
-        threads: usize,
-        split: impl Fn(Open, u16) -> (u16, Open),
-    ) -> std::ops::Range<u16> {
+    /// Takes some of the open shares from that end; none when there are none.
+    fn take(&self, end: End) -> Range<u16> {
         let (open, _) = &self.open.0;
         let mut bits = open.load(Ordering::Acquire);
         loop {
             let now = Open::from(bits);
-            let some = now.some(threads);
-            if some == 0 {
+            if now.first >= now.end {
                 return 0..0;
             }
-            let (from, rest) = split(now, some);
+            let some = now.some(1 + self.helpers());
+            let (first, last) = (now.first + some, now.end - some);
+            let (own, rest) = match end {
+                End::First => (now.first..first, Open { first, ..now }),
+                End::Last => (last..now.end, Open { end: last, ..now }),
+            };
             let taken =
                 open.compare_exchange_weak(bits, rest.bits(), Ordering::AcqRel, Ordering::Acquire);
             match taken {
-                Ok(_) => return from..from + some,
+                Ok(_) => return own,
                 Err(found) => bits = found,
             }
         }
     }
 
     /// Does `shares`, whose panic is kept for [`Team::run`].
-    fn share(&self, work: Work<'_>, shares: std::ops::Range<u16>) {
+    fn share(&self, work: Work<'_>, shares: Range<u16>) {
         let all = || shares.for_each(|i| work(i.into()));
         if let Err(panic) = catch_unwind(AssertUnwindSafe(all)) {
             let mut kept = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
