@@ -99,6 +99,12 @@ fn steps<O: Ops>(ops: &O) -> Vec<(String, Step<O>, Vec<Shape>)> {
     push("layer norm", Step::LayerNorm(affine(13)), &[s(2, 1, 9, 13)]);
     let (q, k) = (s(2, 1, 61, 12), s(2, 1, 17, 12));
     push("attention", Step::Attention(3, Mask::None), &[q, k, k]);
+    let (q, many) = (s(1, 1, 70, 12), s(1, 1, 517, 12));
+    push(
+        "attention over many keys",
+        Step::Attention(2, Mask::None),
+        &[q, many, many],
+    );
     let causal = Step::Attention(2, Mask::Causal);
     push("causal attention", causal, &[k, k, k]);
     push("upsample", Step::Upsample(7, 10), &[s(2, 4, 5, 3)]);
@@ -146,7 +152,8 @@ fn both_ways<O: Derivatives>(
     shapes: &[Shape],
 ) -> (Vec<f32>, Vec<f32>, Vec<Vec<f32>>, Values<O>) {
     let (x, dx) = (Values::new(ops, shapes, 20), Values::new(ops, shapes, 30));
-    let y = step.run(ops, &x.refs()).unwrap();
+    let (y, left) = step.run_leaving(ops, &x.refs()).unwrap();
+    let left = left.as_ref().map(|more| [&y, more]);
     let along: Vec<_> = dx.tensors.iter().map(Some).collect();
     let dy = step.tangent(ops, &x.refs(), &along).unwrap();
     let shape = ops.shape(&y).unwrap();
@@ -154,7 +161,7 @@ fn both_ways<O: Derivatives>(
     let g = noise(shape.len(), 40);
     let cotangent = ops.value(g.clone(), shape).unwrap();
     let wanted = vec![true; shapes.len()];
-    let back = step.cotangent(ops, &x.refs(), shapes, &cotangent, &wanted);
+    let back = step.cotangent(ops, (&x.refs(), left), shapes, &cotangent, &wanted);
     let back: Vec<_> = (back.unwrap().iter().zip(shapes))
         .map(|(g, s)| {
             let g = g.as_ref().unwrap();

@@ -105,8 +105,17 @@ fn attend_back(cpu: Cpu, queries: usize, keys: usize, heads: usize, size: usize)
     };
     let (mut gq, mut gk, mut gv) = (q.clone(), k.clone(), k.clone());
     let h = one_sample(queries, keys, heads, size);
+    let (mut y, mut lse) = (q.clone(), vec![0.0; queries * heads]);
+    let leaves = attention_leaves(cpu, keys);
+    if leaves {
+        let qkv = [at.q, at.k, at.v].map(Input::from);
+        let to = Output::Plain(&mut y);
+        attention_and_lse(cpu, qkv, h, Mask::None, to, &mut lse).unwrap();
+    }
+    let left = leaves.then_some(Left { y: &y, lse: &lse });
     rate((10 * queries * keys * row) as f64, || {
-        attention_cotangent(cpu, at, &q, h, Mask::None, [&mut gq, &mut gk, &mut gv]).unwrap()
+        let out = [&mut gq[..], &mut gk[..], &mut gv[..]];
+        attention_cotangent(cpu, at, left, &q, h, Mask::None, out).unwrap()
     })
 }
 

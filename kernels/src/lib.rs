@@ -48,8 +48,10 @@ mod winograd;
 mod workers;
 
 pub use arena::{Arena, Pooled};
-pub use attention::{Heads, Mask, attention, attention_rounds};
-pub use attention_derivative::{Qkv, attention_cotangent, attention_tangent};
+pub use attention::{Heads, Mask, attention, attention_and_lse, attention_rounds};
+pub use attention_derivative::{
+    Left, Qkv, attention_cotangent, attention_leaves, attention_tangent,
+};
 pub use conv::{Conv, Size, Window};
 pub use conv_transposed::ConvTransposed;
 pub use cpu::{CpuError, CpuPath};

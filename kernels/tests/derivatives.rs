@@ -327,6 +327,15 @@ fn close_or_rounded(
     assert!(distance < 1e-2, "{what} on {cpu}: {distance} of it");
 }
 
+/// What attention over many keys leaves on a path of bf16.
+fn left(cpu: Cpu, at: Qkv<'_>, h: Heads, mask: Mask) -> (Vec<f32>, Vec<f32>) {
+    let mut y = vec![f32::NAN; at.q.len()];
+    let mut lse = vec![f32::NAN; h.samples * h.heads * h.queries];
+    let qkv = [at.q, at.k, at.v].map(Input::from);
+    attention_and_lse(cpu, qkv, h, mask, Output::Plain(&mut y), &mut lse).unwrap();
+    (y, lse)
+}
+
 fn check_attention(h: Heads, mask: Mask, moved: [bool; 3]) {
     let row = h.heads * h.size;
     let (queries, keys) = (h.samples * h.queries * row, h.samples * h.keys * row);
@@ -395,10 +404,19 @@ fn check_attention(h: Heads, mask: Mask, moved: [bool; 3]) {
         ];
         attention_tangent(cpu, at, along, h, mask, &mut out).unwrap();
         close_or_rounded(cpu, ("attention tangent", h.keys), &out, &push, 3e-5);
-        let (mut gk, mut gv) = (vec![f32::NAN; keys], vec![f32::NAN; keys]);
-        attention_cotangent(cpu, at, &g, h, mask, [&mut out, &mut gk, &mut gv]).unwrap();
-        for (found, want) in [out, gk, gv].iter().zip(&pull) {
+        let back = |left: Option<Left<'_>>| {
+            let mut out = [queries, keys, keys].map(|len| vec![f32::NAN; len]);
+            let to = out.each_mut().map(|x| &mut x[..]);
+            attention_cotangent(cpu, at, left, &g, h, mask, to).unwrap();
+            out
+        };
+        let found = back(None);
+        for (found, want) in found.iter().zip(&pull) {
             close_or_rounded(cpu, ("attention cotangent", h.keys), found, want, 1e-4);
+        }
+        if attention_leaves(cpu, h.keys) {
+            let (y, lse) = left(cpu, at, h, mask);
+            assert_eq!(back(Some(Left { y: &y, lse: &lse })), found, "{cpu}");
         }
     }
 }
@@ -483,6 +501,70 @@ fn attention_over_many_keys_has_its_derivatives_rounded_or_not() {
     check_attention(heads(1, 600, 600, 1, 8), Mask::Causal, [true; 3]);
     check_attention(heads(1, 97, 1031, 1, 7), Mask::None, [false, true, false]);
     check_attention(heads(1, 33, 528, 1, 160), Mask::None, [false, false, true]);
+}
+
+#[test]
+fn attention_over_keys_that_all_lie_far_away_has_derivatives() {
+    // What a column that is no key would weigh, were it one, is no number.
+    let h = Heads {
+        samples: 1,
+        queries: 40,
+        keys: 515,
+        heads: 1,
+        size: 8,
+    };
+    let long = |len: usize, by: f32| -> Vec<f32> {
+        noise(len, 40)
+            .iter()
+            .map(|x| by * (1.0 + 0.01 * x))
+            .collect()
+    };
+    let (q, k) = (long(40 * 8, 30.0), long(515 * 8, -30.0));
+    let (v, g) = (noise(515 * 8, 41), noise(40 * 8, 42));
+    let at = Qkv {
+        q: &q,
+        k: &k,
+        v: &v,
+    };
+    for cpu in paths() {
+        let mut out = [40, 515, 515].map(|rows| vec![f32::NAN; rows * 8]);
+        let to = out.each_mut().map(|x| &mut x[..]);
+        attention_cotangent(cpu, at, None, &g, h, Mask::None, to).unwrap();
+        assert!(out.iter().flatten().all(|x| x.is_finite()), "{cpu}");
+        // Every query's weights add up to 1.
+        let sum = |x: &[f32]| x.iter().map(|x| f64::from(*x)).sum::<f64>();
+        let (given, back) = (sum(&g), sum(&out[2]));
+        assert!((given - back).abs() < 0.1, "{cpu}: {back} of {given}");
+    }
+}
+
+#[test]
+fn what_an_attention_left_must_be_that_attention_s() {
+    for cpu in paths() {
+        let h = Heads {
+            samples: 1,
+            queries: 3,
+            keys: 512,
+            heads: 2,
+            size: 4,
+        };
+        let (q, k) = (noise(24, 1), noise(4096, 2));
+        let at = Qkv {
+            q: &q,
+            k: &k,
+            v: &k,
+        };
+        let mut y = vec![0.0; 24];
+        let mut lse = vec![0.0; 5];
+        let qkv = [&q, &k, &k].map(|x| Input::from(&x[..]));
+        let few = attention_and_lse(cpu, qkv, h, Mask::None, Output::Plain(&mut y), &mut lse);
+        assert!(few.is_err(), "{cpu}");
+        let mut out = [24, 4096, 4096].map(|len| vec![0.0; len]);
+        let to = out.each_mut().map(|x| &mut x[..]);
+        let given = Left { y: &y, lse: &lse };
+        let found = attention_cotangent(cpu, at, Some(given), &q, h, Mask::None, to);
+        assert_eq!(found.is_err(), attention_leaves(cpu, h.keys), "{cpu}");
+    }
 }
 
 #[test]

@@ -75,10 +75,22 @@ pub trait Derivatives: Ops {
         heads: usize,
         mask: Mask,
     ) -> Result<Self::Tensor>;
-    /// The cotangents of queries, keys and values, from that of [`Ops::attention`].
+    /// [`Ops::attention`], and besides, if it is worth keeping, what [`Derivatives::attention_cotangent`] can start
+    /// from.
+    fn attention_leaving(
+        &self,
+        [q, k, v]: [&Self::Tensor; 3],
+        heads: usize,
+        mask: Mask,
+    ) -> Result<(Self::Tensor, Option<Self::Tensor>)> {
+        Ok((self.attention(q, k, v, heads, mask)?, None))
+    }
+    /// The cotangents of queries, keys and values, from that of [`Ops::attention`]; `left` is its result and what
+    /// else [`Derivatives::attention_leaving`] gave, if anything.
     fn attention_cotangent(
         &self,
         qkv: [&Self::Tensor; 3],
+        left: Option<[&Self::Tensor; 2]>,
         g: &Self::Tensor,
         heads: usize,
         mask: Mask,

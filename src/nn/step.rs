@@ -121,6 +121,16 @@ impl<O: Ops> Step<O> {
 }
 
 impl<O: Derivatives> Step<O> {
+    /// [`Step::run`], and what else [`Step::cotangent`] can start from, if anything.
+    pub fn run_leaving(&self, ops: &O, x: &[&O::Tensor]) -> Result<(O::Tensor, Option<O::Tensor>)> {
+        match (self, x) {
+            (Step::Attention(heads, mask), &[q, k, v]) => {
+                ops.attention_leaving([q, k, v], *heads, *mask)
+            }
+            _ => Ok((self.run(ops, x)?, None)),
+        }
+    }
+
     /// The tangent of the result at operands `x` whose tangents are `dx`, those that are not zero: at
     /// least one.
     pub fn tangent(
@@ -183,12 +193,12 @@ impl<O: Derivatives> Step<O> {
     }
 
     /// The cotangents of those operands that are `wanted`, from the cotangent `g` of the result; `x`
-    /// holds the operands where [`Step::is_curved`], and nothing is read of it where not. `shapes` are
-    /// the operands'.
+    /// holds the operands where [`Step::is_curved`], and nothing is read of it where not. `left` is the result and
+    /// what else [`Step::run_leaving`] gave, if anything. `shapes` are the operands'.
     pub fn cotangent(
         &self,
         ops: &O,
-        x: &[&O::Tensor],
+        (x, left): (&[&O::Tensor], Option<[&O::Tensor; 2]>),
         shapes: &[Shape],
         g: &O::Tensor,
         wanted: &[bool],
@@ -215,7 +225,7 @@ impl<O: Derivatives> Step<O> {
             }
             (Step::LayerNorm(w), [x], _) => one(ops.layer_norm_derivative(x, g, w, Way::Back)?),
             (Step::Attention(heads, mask), &[q, k, v], _) => {
-                let all = ops.attention_cotangent([q, k, v], g, *heads, *mask)?;
+                let all = ops.attention_cotangent([q, k, v], left, g, *heads, *mask)?;
                 Ok(all.into_iter().map(Some).collect())
             }
             (Step::Act(act), [x], _) => one(ops.act_derivative(x, g, *act)?),

@@ -57,6 +57,8 @@ struct Node<O: Ops> {
     operands: Vec<Operand<O::Tensor>>,
     shape: Shape,
     kept: Option<O::Tensor>,
+    /// What else the backward pass starts from: [`Step::run_leaving`].
+    left: Option<O::Tensor>,
 }
 
 /// Where a step finds an operand.
@@ -110,6 +112,7 @@ impl<'a, O: Derivatives> Tape<'a, O> {
             operands: Vec::new(),
             shape,
             kept: Some(value.clone()),
+            left: None,
         });
         let node = Some(record.nodes.len() - 1);
         Ok(Traced { value, node })
@@ -118,8 +121,12 @@ impl<'a, O: Derivatives> Tape<'a, O> {
     /// How many numbers the tape keeps alive, those of the watched values among them.
     pub fn kept(&self) -> usize {
         let record = self.record.lock();
-        let kept = record.nodes.iter().filter(|node| node.kept.is_some());
-        kept.map(|node| node.shape.len()).sum()
+        let len = |x: &O::Tensor| self.ops.shape(x).map_or(0, |shape| shape.len());
+        let kept = record
+            .nodes
+            .iter()
+            .flat_map(|node| [&node.kept, &node.left]);
+        kept.flatten().map(len).sum()
     }
 
     /// The gradients to `to` of Σ ⟨cotangent, result⟩ over the `results`: zeros where a value does not
@@ -233,7 +240,9 @@ impl<O: Derivatives> Pass<'_, O> {
             true => self.values(node)?,
             false => Vec::new(),
         };
-        let parts = step.cotangent(self.ops, &values, &shapes, g, &wanted)?;
+        let left = node.kept.as_ref().zip(node.left.as_ref());
+        let at = (&*values, left.map(|(result, more)| [result, more]));
+        let parts = step.cotangent(self.ops, at, &shapes, g, &wanted)?;
         for (operand, part) in node.operands.iter().zip(parts) {
             if let (Operand::Node(i), Some(part)) = (operand, part) {
                 self.add(*i, part)?;
@@ -319,7 +328,7 @@ impl<O: Derivatives> Reading for Tape<'_, O> {
 
     fn step(&self, step: Step<O>, x: &[&Self::Value]) -> Result<Self::Value> {
         let values: Vec<_> = x.iter().map(|x| &x.value).collect();
-        let value = step.run(self.ops, &values)?;
+        let (value, left) = step.run_leaving(self.ops, &values)?;
         if x.iter().all(|x| x.node.is_none()) {
             return Ok(self.constant(value));
         }
@@ -327,7 +336,8 @@ impl<O: Derivatives> Reading for Tape<'_, O> {
         let keys = x.get(1).map(|k| self.ops.shape(&k.value)).transpose()?;
         let dear = matches!(step, Step::Attention(..))
             && keys.is_some_and(|k| k.rows_per_sample() >= DEAR_KEYS);
-        let kept = (dear && self.memory == Memory::Checkpoints).then(|| value.clone());
+        let keeps = dear && self.memory == Memory::Checkpoints || left.is_some();
+        let kept = keeps.then(|| value.clone());
         let mut record = self.record.lock();
         let mut operands = Vec::with_capacity(x.len());
         for x in x {
@@ -351,6 +361,7 @@ impl<O: Derivatives> Reading for Tape<'_, O> {
             operands,
             shape,
             kept,
+            left,
         });
         let node = Some(record.nodes.len() - 1);
         Ok(Traced { value, node })

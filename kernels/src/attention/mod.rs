@@ -72,7 +72,33 @@ pub fn attention<'a>(
     mask: Mask,
     out: impl Into<Output<'a>>,
 ) -> Result<()> {
-    let (q, k, v, out) = (q.into(), k.into(), v.into(), out.into());
+    let qkv = [q.into(), k.into(), v.into()];
+    attend(cpu, qkv, (heads, mask), out.into(), None)
+}
+
+/// [`attention`] that rounds its operands, and into `lse`, a number for every query of every head (`samples × heads ×
+/// queries`), what [`crate::attention_cotangent`] makes weights of scores with: log₂ Σ 2ˢ over the keys that the
+/// query sees, where s is a score, scaled, times log₂ e.
+///
+/// Errors as [`attention`], and where nothing is rounded ([`attention_rounds`]).
+pub fn attention_and_lse(
+    cpu: Cpu,
+    qkv: [Input<'_>; 3],
+    heads: Heads,
+    mask: Mask,
+    out: Output<'_>,
+    lse: &mut [f32],
+) -> Result<()> {
+    attend(cpu, qkv, (heads, mask), out, Some(lse))
+}
+
+fn attend(
+    cpu: Cpu,
+    [q, k, v]: [Input<'_>; 3],
+    (heads, mask): (Heads, Mask),
+    out: Output<'_>,
+    lse: Option<&mut [f32]>,
+) -> Result<()> {
     let Heads {
         samples,
         queries,
@@ -94,13 +120,16 @@ pub fn attention<'a>(
     };
     let even = size.is_multiple_of(2) && cpu.rounds(count * size);
     let reads = [q, k, v].iter().any(|x| matches!(x, Input::Rounded(_)));
-    let fits = fits && (even || !rounded && !reads) && (!reads || attention_rounds(cpu, keys));
+    let rounds = attention_rounds(cpu, keys);
+    let fits = fits && (even || !rounded && !reads) && (!reads || rounds);
+    let wanted = samples.saturating_mul(count).saturating_mul(queries);
+    let fits = fits && lse.as_ref().is_none_or(|to| rounds && to.len() == wanted);
     if !fits || q.is_empty() || k.is_empty() {
         let lengths = (q.len(), k.len(), v.len(), out.len(), rounded);
         let what = format!("{lengths:?} numbers for {heads:?}");
         return Err(mismatch("attention", what));
     }
-    let precision = match attention_rounds(cpu, keys) {
+    let precision = match rounds {
         true => Precision::Bf16,
         false => Precision::F32,
     };
@@ -131,6 +160,7 @@ pub fn attention<'a>(
     let output = Place {
         at: out.as_mut_ptr(),
         rounded,
+        lse: lse.map(<[f32]>::as_mut_ptr),
     };
     let work = |task: usize, chunk: usize, packed: &[f32]| {
         let (keys_at, values_at) = packed.split_at(packed_keys);
@@ -212,6 +242,8 @@ struct Place {
     at: *mut f32,
     /// Whether its numbers are rounded to bf16, two in a place.
     rounded: bool,
+    /// Where a number for every query of every head goes, if it is wanted: see [`attention_and_lse`].
+    lse: Option<*mut f32>,
 }
 
 // SAFETY: tasks write disjoint places.
@@ -405,6 +437,18 @@ impl Piece<'_> {
             if let Some(part) = sums.get_mut(at..at + width) {
                 f(part);
             }
+        }
+    }
+
+    /// Notes `lse` of query `i` of the task, where it is wanted.
+    #[inline(always)]
+    fn note(&self, i: usize, lse: f32) {
+        if let Some(to) = self.output.lse
+            && i < self.count
+        {
+            let at = self.task * self.heads.queries + self.first + i;
+            // SAFETY: there is a number for every query of every head, and no other task has this one.
+            unsafe { to.add(at).write(lse) };
         }
     }
 

@@ -258,10 +258,13 @@ impl Task for Rounded<'_> {
         for tile in 0..tiles {
             let (from, rows) = (border(tile), border(tile + 1) - border(tile));
             let totals = totals.get(from * MOST_LANES..).unwrap_or_default();
-            let mut totals = totals.chunks_exact(MOST_LANES).map(|total| {
+            let both = totals.chunks_exact(MOST_LANES).zip(tops.iter().skip(from));
+            let mut totals = (from..).zip(both).map(|(i, (total, top))| {
                 // SAFETY: as above.
                 let total = unsafe { M::Vector::load(total.as_ptr()) };
-                vector::fold(total, |a, b| a + b)
+                let total = vector::fold(total, |a, b| a + b);
+                p.note(i, top + total.log2());
+                total
             });
             p.finish::<M>(sums, (from, rows), || totals.next());
         }

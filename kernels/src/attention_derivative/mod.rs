@@ -1,7 +1,7 @@
 //! Derivatives of [`crate::attention`], head by head, in blocks of queries.
 //!
 //! For: forward and reverse mode. Not for: memory that does not grow with the keys: the scores of one
-//! block of queries are held for all of them.
+//! block of queries are held for all of them, but for cotangents that are rounded (`rounded`).
 //!
 //! With P = softmax(s Q Kᵀ) and O = P V, a change of the scores S moves P by P ∘ (dS − Σ P ∘ dS), and the
 //! same map takes a cotangent of P back to one of S. So dO = L(s (dQ Kᵀ + Q dKᵀ)) V + P dV, and for a
@@ -11,16 +11,20 @@
 //! of bf16 operands are rounded as in the attention itself; scores, and all sums, are f32.
 
 mod plan;
+mod rounded;
 mod sides;
 
-use self::plan::{Block, Plan};
-use self::sides::{Of, Sides, Way};
-use crate::attention::{Heads, Mask};
+pub use self::plan::attention_leaves;
+use self::plan::{Block, Plan, Rows, times};
+use self::rounded::Rounded;
+use self::sides::{Of, Sides, lean};
+use crate::attention::{Heads, Mask, attention_and_lse};
 use crate::error::{Result, mismatch};
 use crate::isa::{Cpu, Micro, Task};
 use crate::memory::with_scratch;
 use crate::share::try_chunks;
 use crate::slices::by_rows;
+use crate::values::{Input, Output};
 
 /// Queries in a block: a multiple of every tile's rows.
 const QUERIES: usize = 48;
@@ -58,7 +62,7 @@ pub fn attention_tangent(
         + 2 * plan.along.len()
         + 2 * plan.queries_len()
         + Block::len(&plan)
-        + Sides::len(&plan, Way::Forward)
+        + Sides::len(&plan)
         + QUERIES * plan.along.panels.columns();
     let rows = [heads.queries];
     by_head(heads, &rows, &mut [out], |task, out| {
@@ -78,13 +82,23 @@ pub fn attention_tangent(
     })
 }
 
+/// What [`attention_and_lse`] leaves for [`attention_cotangent`].
+#[derive(Clone, Copy, Debug)]
+pub struct Left<'a> {
+    /// The attention's result.
+    pub y: &'a [f32],
+    /// The log of what every query's weights come to.
+    pub lse: &'a [f32],
+}
+
 /// The cotangents of queries, keys and values into `out`, where `g` is the cotangent of the attention
-/// at `at`.
+/// at `at`. What that left, where [`attention_leaves`] anything, is made anew if it is not given.
 ///
 /// Errors when lengths do not fit.
 pub fn attention_cotangent(
     cpu: Cpu,
     at: Qkv<'_>,
+    left: Option<Left<'_>>,
     g: &[f32],
     heads: Heads,
     mask: Mask,
@@ -96,16 +110,37 @@ pub fn attention_cotangent(
         return Err(mismatch("attention_cotangent", "results of other lengths"));
     }
     let plan = Plan::new(cpu, heads, mask);
+    let queries = heads.samples * heads.heads * heads.queries;
+    match left {
+        _ if !attention_leaves(cpu, heads.keys) => cotangent(cpu, plan, at, g, &mut out),
+        Some(left) if left.y.len() == g.len() && left.lse.len() == queries => {
+            cotangent_rounded(cpu, plan, at, (left, g), &mut out)
+        }
+        Some(_) => Err(mismatch("attention_cotangent", "what was left of another")),
+        None => with_scratch(g.len() + queries, |room| {
+            let (y, lse) = room.split_at_mut(g.len());
+            let qkv = [at.q, at.k, at.v].map(Input::from);
+            attention_and_lse(cpu, qkv, heads, mask, Output::Plain(&mut *y), &mut *lse)?;
+            cotangent_rounded(cpu, plan, at, (Left { y, lse }, g), &mut out)
+        })?,
+    }
+}
+
+fn cotangent(
+    cpu: Cpu,
+    plan: Plan,
+    at: Qkv<'_>,
+    g: &[f32],
+    out: &mut [&mut [f32]; 3],
+) -> Result<()> {
+    let size = plan.heads.size;
     let scratch = 2 * plan.across.len()
         + plan.along.len()
         + 2 * plan.sums_len()
-        + 2 * plan.queries_len()
-        + 2 * plan.block * heads.size
+        + 2 * QUERIES * size
         + Block::len(&plan)
-        + Sides::len(&plan, Way::Back)
         + QUERIES * plan.along.panels.columns();
-    let rows = [heads.queries, heads.keys, heads.keys];
-    by_head(heads, &rows, &mut out, |task, out| {
+    by_head(plan.heads, &plan.rows(), out, |task, out| {
         with_scratch(scratch, |scratch| {
             cpu.run_at(
                 plan.precision(),
@@ -113,6 +148,31 @@ pub fn attention_cotangent(
                     plan,
                     at,
                     g,
+                    task,
+                    out,
+                    scratch,
+                },
+            );
+        })
+    })
+}
+
+fn cotangent_rounded(
+    cpu: Cpu,
+    plan: Plan,
+    at: Qkv<'_>,
+    (left, g): (Left<'_>, &[f32]),
+    out: &mut [&mut [f32]; 3],
+) -> Result<()> {
+    by_head(plan.heads, &plan.rows(), out, |task, out| {
+        with_scratch(Rounded::len(&plan), |scratch| {
+            cpu.run_at(
+                plan.precision(),
+                Rounded {
+                    plan,
+                    at,
+                    g,
+                    left,
                     task,
                     out,
                     scratch,
@@ -227,7 +287,7 @@ impl Task for Tangent<'_> {
             take(&mut rest, plan.queries_len()),
         );
         let y = take(&mut rest, QUERIES * columns);
-        let mut sides = Sides::new(&plan, Way::Forward, &mut rest);
+        let mut sides = Sides::new(&plan, &mut rest);
         let mut block = Block::new(&plan, &mut rest);
         let unit = &mut M::Unit::default();
         for first in (0..queries).step_by(QUERIES) {
@@ -237,11 +297,15 @@ impl Task for Tangent<'_> {
             let dq = dq.map(|dq| plan.queries::<M>(dq, task, (first, count), dq_room));
             plan.scores::<M>(unit, q, keys, &mut block);
             for panel in 0..plan.across.panels.count {
+                let to = block
+                    .d
+                    .get_mut(block.part(&plan, panel))
+                    .unwrap_or_default();
                 if let Some(dq) = dq {
-                    plan.against::<M>(unit, dq, keys, panel, block.d, true);
+                    plan.against::<M>(unit, dq, keys, panel, (&mut *to, true));
                 }
                 if dk.is_some() {
-                    plan.against::<M>(unit, q, keys_along, panel, block.d, dq.is_none());
+                    plan.against::<M>(unit, q, keys_along, panel, (to, dq.is_none()));
                 }
                 if dq.is_none() && dk.is_none() {
                     block.d.fill(0.0);
@@ -250,7 +314,7 @@ impl Task for Tangent<'_> {
             }
             plan.sum_up::<M>(&mut block);
             for (i, panels) in Sides::groups(&plan).enumerate() {
-                sides.fill::<M, false>(&plan, &mut block, panels);
+                sides.fill::<M>(&plan, &mut block, panels);
                 sides.mix::<M>(&plan, unit, (Of::E, &block), values, (&mut *y, i == 0));
                 if dv.is_some() {
                     let p = (Of::P, &block);
@@ -262,6 +326,7 @@ impl Task for Tangent<'_> {
     }
 }
 
+/// The cotangents of one head whose operands are f32: all keys of a block of queries at once.
 struct Cotangent<'a> {
     plan: Plan,
     at: Qkv<'a>,
@@ -280,6 +345,7 @@ impl Task for Cotangent<'_> {
         let (plan, task) = (self.plan, self.task);
         let Heads { queries, size, .. } = plan.heads;
         let columns = plan.along.panels.columns();
+        let panels = 0..plan.across.panels.count;
         let mut rest = self.scratch;
         let keys = take(&mut rest, plan.across.len());
         let values = take(&mut rest, plan.across.len());
@@ -291,16 +357,11 @@ impl Task for Cotangent<'_> {
             take(&mut rest, plan.sums_len()),
             take(&mut rest, plan.sums_len()),
         );
-        let (q_room, g_room) = (
-            take(&mut rest, plan.queries_len()),
-            take(&mut rest, plan.queries_len()),
-        );
         let (q_turned, g_turned) = (
-            take(&mut rest, plan.block * size),
-            take(&mut rest, plan.block * size),
+            take(&mut rest, QUERIES * size),
+            take(&mut rest, QUERIES * size),
         );
         let gq = take(&mut rest, QUERIES * columns);
-        let mut sides = Sides::new(&plan, Way::Back, &mut rest);
         let mut block = Block::new(&plan, &mut rest);
         let (out_q, out) = self.out.split_at_mut(queries * size);
         let (out_k, out_v) = out.split_at_mut(plan.heads.keys * size);
@@ -308,27 +369,48 @@ impl Task for Cotangent<'_> {
         for first in (0..queries).step_by(QUERIES) {
             let count = QUERIES.min(queries - first);
             (block.first, block.count) = (first, count);
-            let q = plan.queries::<M>(self.at.q, task, (first, count), q_room);
-            let g = plan.queries::<M>(self.g, task, (first, count), g_room);
+            let q = plan.queries::<M>(self.at.q, task, (first, count), &mut []);
+            let g = plan.queries::<M>(self.g, task, (first, count), &mut []);
             plan.scores::<M>(unit, q, keys, &mut block);
-            for panel in 0..plan.across.panels.count {
-                plan.against::<M>(unit, g, values, panel, block.d, true);
+            for panel in panels.clone() {
+                let to = block
+                    .d
+                    .get_mut(block.part(&plan, panel))
+                    .unwrap_or_default();
+                plan.against::<M>(unit, g, values, panel, (to, true));
                 plan.weigh::<M>(panel, &mut block);
             }
             plan.sum_up::<M>(&mut block);
-            let q = plan.turn::<M>(self.at.q, task, &block, q_turned);
-            let g = plan.turn::<M>(self.g, task, &block, g_turned);
-            for (i, panels) in Sides::groups(&plan).enumerate() {
-                sides.fill::<M, true>(&plan, &mut block, panels);
-                let fresh = first == 0;
-                sides.spread::<M>(&plan, unit, (q, Of::E, &block), (&mut *gk, fresh));
-                sides.spread::<M>(&plan, unit, (g, Of::P, &block), (&mut *gv, fresh));
-                let e = (Of::E, &block);
-                sides.mix::<M>(&plan, unit, e, keys_along, (&mut *gq, i == 0));
+            let q = plan.turn(self.at.q, task, &block, q_turned);
+            let g = plan.turn(self.g, task, &block, g_turned);
+            for panel in panels.clone() {
+                let (start, width) = plan.panel(panel);
+                lean(&plan, &mut block, panel);
+                let own = start * size..(start + width) * size;
+                for (turned, weights, to) in [(q, &block.d, &mut *gk), (g, &block.p, &mut *gv)] {
+                    let columns = weights.get(start * count..).unwrap_or_default();
+                    let to = to.get_mut(own.clone()).unwrap_or_default();
+                    times::<M>(
+                        unit,
+                        turned,
+                        (columns, width),
+                        count,
+                        (to, width),
+                        first == 0,
+                    );
+                }
+                let rows = Rows {
+                    at: block.d.get(start * count..).unwrap_or_default(),
+                    count,
+                    stride: width,
+                };
+                let steps = width.min(plan.heads.keys - start);
+                let to = (&mut *gq, panel == 0);
+                plan.mix::<M>(unit, (rows, steps), (keys_along, start), to);
             }
             keep(out_q, size, &block, gq, columns);
         }
-        plan.unpack_across(gk, out_k);
-        plan.unpack_across(gv, out_v);
+        plan.unpack_across(panels.clone(), gk, out_k);
+        plan.unpack_across(panels, gv, out_v);
     }
 }

@@ -3,11 +3,12 @@
 //! For: what a block of queries knows of all keys, panel by panel ([`Block`]). Not for: which products a
 //! derivative is made of (`attention_derivative`), or weights as operands (`sides`).
 
+use std::ops::Range;
+
 use super::sides::Of;
 use super::{QUERIES, take};
-use crate::attention::{Heads, Mask};
+use crate::attention::{Heads, Mask, attention_rounds};
 use crate::attention_pack::{Columns, head, pack_across, pack_along};
-use crate::bf16::pair;
 use crate::isa::{self, Cpu, Micro, Precision, Tile};
 use crate::pack::Panels;
 use crate::softmax::{self, Power};
@@ -17,6 +18,12 @@ use crate::vector::{self, MOST_LANES, Vector};
 const MOST_ROWS: usize = 32;
 /// Keys below which operands stay f32: there is little to gain (a hundredth of a gradient over 77 keys).
 const FEW_KEYS: usize = 512;
+
+/// Whether derivatives of attention over `keys` keys round their operands to bf16, and its cotangent starts from what
+/// [`crate::attention_and_lse`] left.
+pub fn attention_leaves(cpu: Cpu, keys: usize) -> bool {
+    keys >= FEW_KEYS && attention_rounds(cpu, keys)
+}
 
 /// Rows of places, one every `stride`. A place holds one f32, or two bf16 that follow each other.
 #[derive(Clone, Copy)]
@@ -91,8 +98,6 @@ pub(super) struct Plan {
     pub across: Columns,
     /// A head's numbers as columns.
     pub along: Columns,
-    /// Places of a number for each query of a block, rounded up to whole steps.
-    pub block: usize,
     pub scale: f32,
 }
 
@@ -139,6 +144,13 @@ impl<'a> Block<'a> {
 }
 
 impl Block<'_> {
+    /// Where panel `panel` of `p` and `d` lies.
+    #[inline(always)]
+    pub fn part(&self, plan: &Plan, panel: usize) -> Range<usize> {
+        let (start, width) = plan.panel(panel);
+        start * self.count..(start + width) * self.count
+    }
+
     /// What is added to query `r`'s s · D before it is weighted: − s Σ P ∘ D.
     #[inline(always)]
     pub fn shift(&self, plan: &Plan, r: usize) -> f32 {
@@ -174,9 +186,9 @@ fn set_vector<V: Vector>(all: &mut [f32], r: usize, x: V) {
 
 impl Plan {
     pub fn new(cpu: Cpu, heads: Heads, mask: Mask) -> Plan {
-        let precision = match heads.keys < FEW_KEYS {
-            true => Precision::F32,
-            false => cpu.precision(),
+        let precision = match attention_leaves(cpu, heads.keys) {
+            true => Precision::Bf16,
+            false => Precision::F32,
         };
         let geometry = cpu.geometry(precision);
         Plan {
@@ -188,13 +200,18 @@ impl Plan {
                 ..Columns::new(cpu, precision, heads.keys, heads.size)
             },
             along: Columns::new(cpu, precision, heads.size, heads.keys),
-            block: QUERIES.next_multiple_of(geometry.step) * precision.bytes() / 4,
             scale: 1.0 / (heads.size as f32).sqrt(),
         }
     }
 
     pub fn precision(&self) -> Precision {
         self.across.precision
+    }
+
+    /// Rows of a sample's queries, keys and values.
+    pub fn rows(&self) -> [usize; 3] {
+        let Heads { queries, keys, .. } = self.heads;
+        [queries, keys, keys]
     }
 
     /// Numbers of a head for each key, laid out panel by panel.
@@ -257,38 +274,24 @@ impl Plan {
     /// The block's rows of head `task` of something of the queries' shape, times `factors`, as columns: a
     /// row for each of the head's numbers.
     #[inline(always)]
-    pub fn turn<'a, M: Micro>(
+    pub fn turn<'a>(
         &self,
         x: &[f32],
         task: usize,
         block: &Block<'_>,
         to: &'a mut [f32],
     ) -> Rows<'a> {
-        let size = self.heads.size;
-        let row = |r: usize| match r < block.count {
-            true => head(x, self.heads, self.heads.queries, task, block.first + r),
-            false => &[],
-        };
-        let factor = |r: usize| block.factors.get(r).copied().unwrap_or_default();
-        let numbers = M::STEP.min(2);
-        for at in 0..self.block {
-            let places = to.iter_mut().skip(at).step_by(self.block).take(size);
-            let (first, f) = (row(numbers * at), factor(numbers * at));
-            if M::STEP == 1 || first.is_empty() {
-                let numbers = first.iter().chain(std::iter::repeat(&0.0));
-                places.zip(numbers).for_each(|(to, x)| *to = x * f);
-                continue;
-            }
-            let (second, g) = (row(2 * at + 1), factor(2 * at + 1));
-            let second = second.iter().chain(std::iter::repeat(&0.0));
-            for (to, (x, y)) in places.zip(first.iter().zip(second)) {
-                *to = pair(x * f, y * g);
-            }
+        let queries = self.heads.queries;
+        let factors = block.factors.iter().enumerate().take(block.count);
+        for (r, factor) in factors {
+            let row = head(x, self.heads, queries, task, block.first + r);
+            let places = to.iter_mut().skip(r).step_by(QUERIES);
+            places.zip(row).for_each(|(to, x)| *to = x * factor);
         }
         Rows {
             at: to,
-            count: size,
-            stride: self.block,
+            count: self.heads.size,
+            stride: QUERIES,
         }
     }
 
@@ -299,7 +302,8 @@ impl Plan {
         (panel * panels.wide, panels.width(panel))
     }
 
-    /// The products of `rows` with the packed columns of panel `panel`.
+    /// The products of `rows` with the packed columns of panel `panel`, to rows of its width: written, or unless
+    /// fresh added.
     #[inline(always)]
     pub fn against<M: Micro>(
         &self,
@@ -307,26 +311,50 @@ impl Plan {
         rows: Rows<'_>,
         packed: &[f32],
         panel: usize,
-        to: &mut [f32],
-        fresh: bool,
+        (to, fresh): (&mut [f32], bool),
     ) {
         let (start, width) = self.panel(panel);
         let depth = self.across.depth;
         let b = packed.get(start * depth..(start + width) * depth);
-        let to = to.get_mut(start * rows.count..(start + width) * rows.count);
-        let to = (to.unwrap_or_default(), width);
+        let to = (to, width);
         let steps = self.heads.size.div_ceil(M::STEP);
         times::<M>(unit, rows, (b.unwrap_or_default(), width), steps, to, fresh);
+    }
+
+    /// `rows` of weights of keys from the second of `from` on, so many steps, times the first of it, packed along:
+    /// to rows of all its columns.
+    #[inline(always)]
+    pub fn mix<M: Micro>(
+        &self,
+        unit: &mut M::Unit,
+        (rows, steps): (Rows<'_>, usize),
+        from: (&[f32], usize),
+        (to, fresh): (&mut [f32], bool),
+    ) {
+        let along = &self.along;
+        for part in 0..along.panels.count {
+            let (column, width) = (part * along.panels.wide, along.panels.width(part));
+            let at = along.start(part) + from.1 / M::STEP.min(2) * width;
+            let b = (from.0.get(at..).unwrap_or_default(), width);
+            let to = to.get_mut(column..).unwrap_or_default();
+            times::<M>(unit, rows, b, steps, (to, along.panels.columns()), fresh);
+        }
+    }
+
+    /// Keys that query `query` sees.
+    #[inline(always)]
+    pub fn seen(&self, query: usize) -> usize {
+        match self.mask {
+            Mask::None => self.heads.keys,
+            Mask::Causal => (query + 1).min(self.heads.keys),
+        }
     }
 
     /// Puts `x` in the place of the scores in `part`, whose first key is `start`, that query `query` does
     /// not see.
     #[inline(always)]
-    fn hide(&self, part: &mut [f32], start: usize, query: usize, x: f32) {
-        let seen = match self.mask {
-            Mask::None => self.heads.keys,
-            Mask::Causal => (query + 1).min(self.heads.keys),
-        };
+    pub fn hide(&self, part: &mut [f32], start: usize, query: usize, x: f32) {
+        let seen = self.seen(query);
         if start + part.len() > seen {
             let seen = seen.saturating_sub(start);
             part.get_mut(seen..).unwrap_or_default().fill(x);
@@ -346,8 +374,9 @@ impl Plan {
         block.totals.fill(0.0);
         block.products.fill(0.0);
         for panel in 0..self.across.panels.count {
-            self.against::<M>(unit, q, keys, panel, block.p, true);
             let (start, width) = self.panel(panel);
+            let to = block.p.get_mut(block.part(self, panel));
+            self.against::<M>(unit, q, keys, panel, (to.unwrap_or_default(), true));
             for r in 0..block.count {
                 let at = start * block.count + r * width;
                 let part = block.p.get_mut(at..at + width).unwrap_or_default();
@@ -396,13 +425,15 @@ impl Plan {
         }
     }
 
-    /// Rows of a head from what is laid out panel by panel.
+    /// The keys of `panels`, rows of a head, from `packed`, which has a row for each of a head's numbers in each panel.
     #[inline(always)]
-    pub fn unpack_across(&self, packed: &[f32], out: &mut [f32]) {
+    pub fn unpack_across(&self, panels: Range<usize>, packed: &[f32], out: &mut [f32]) {
         let size = self.heads.size;
-        for (key, row) in out.chunks_exact_mut(size).enumerate() {
-            let (start, width) = self.panel(key / self.across.panels.wide);
-            let column = packed.get(start * size + key - start..);
+        let (first, wide) = (self.panel(panels.start).0, self.across.panels.wide);
+        let keys = out.chunks_exact_mut(size).take(panels.len() * wide);
+        for (i, row) in keys.enumerate() {
+            let (start, width) = self.panel((first + i) / wide);
+            let column = packed.get((start - first) * size + (first + i - start)..);
             let column = column.unwrap_or_default().iter().step_by(width);
             row.iter_mut().zip(column).for_each(|(to, x)| *to = *x);
         }

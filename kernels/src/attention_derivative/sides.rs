@@ -1,12 +1,11 @@
-//! The weights of some keys, and how they lean, as operands of products: rounded where the path does.
+//! The weights of some keys, and how they lean, as rows of products: rounded where the path does.
 //!
-//! For: both sides of a tile, whose rows lie number by number and whose columns, for bf16, in pairs of
-//! rows. What is not rounded serves as both where it is. Not for: where weights come from (`plan`).
+//! What is not rounded serves where it lies. Not for: where weights come from (`plan`), or columns (`rounded`).
 
 use std::ops::Range;
 
 use super::QUERIES;
-use super::plan::{Block, Plan, Rows, places, times};
+use super::plan::{Block, Plan, Rows};
 use crate::isa::{Micro, Precision};
 use crate::vector::Vector;
 
@@ -19,9 +18,6 @@ pub(super) struct Sides<'a> {
     /// Rounded: a row for each query.
     e_rows: &'a mut [f32],
     p_rows: &'a mut [f32],
-    /// Rounded: panel by panel, a row for each two queries.
-    e_columns: &'a mut [f32],
-    p_columns: &'a mut [f32],
     /// The panels, and the first key.
     panels: Range<usize>,
     start: usize,
@@ -34,45 +30,25 @@ pub(super) enum Of {
     E,
 }
 
-/// Which sides of both a derivative needs.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    /// Rows of E and P.
-    Forward,
-    /// Rows of E, columns of E and P.
-    Back,
-}
-
 impl<'a> Sides<'a> {
-    /// Places of a group's weights as rows, and as columns.
-    fn lens(plan: &Plan) -> (usize, usize) {
+    /// Places of a group's weights.
+    fn rows(plan: &Plan) -> usize {
         match plan.precision() {
-            Precision::F32 => (0, 0),
-            Precision::Bf16 => (QUERIES * GROUP / 2, plan.block * GROUP),
+            Precision::F32 => 0,
+            Precision::Bf16 => QUERIES * GROUP / 2,
         }
     }
 
     /// Places of scratch that they take.
-    pub fn len(plan: &Plan, way: Way) -> usize {
-        let (rows, columns) = Self::lens(plan);
-        match way {
-            Way::Forward => 2 * rows,
-            Way::Back => rows + 2 * columns,
-        }
+    pub fn len(plan: &Plan) -> usize {
+        2 * Self::rows(plan)
     }
 
-    pub fn new(plan: &Plan, way: Way, scratch: &mut &'a mut [f32]) -> Sides<'a> {
-        let (rows, columns) = Self::lens(plan);
-        let mut next = |len| super::take(scratch, len);
-        let (p_rows, columns) = match way {
-            Way::Forward => (rows, 0),
-            Way::Back => (0, columns),
-        };
+    pub fn new(plan: &Plan, scratch: &mut &'a mut [f32]) -> Sides<'a> {
+        let rows = Self::rows(plan);
         Sides {
-            e_rows: next(rows),
-            p_rows: next(p_rows),
-            e_columns: next(columns),
-            p_columns: next(columns),
+            e_rows: super::take(scratch, rows),
+            p_rows: super::take(scratch, rows),
             panels: 0..0,
             start: 0,
         }
@@ -89,12 +65,7 @@ impl<'a> Sides<'a> {
 
     /// Takes the weights of `panels` from `block`, where E takes D's place.
     #[inline(always)]
-    pub fn fill<M: Micro, const BACK: bool>(
-        &mut self,
-        plan: &Plan,
-        block: &mut Block<'_>,
-        panels: Range<usize>,
-    ) {
+    pub fn fill<M: Micro>(&mut self, plan: &Plan, block: &mut Block<'_>, panels: Range<usize>) {
         self.start = plan.panel(panels.start).0;
         self.panels = panels.clone();
         if M::STEP == 1 {
@@ -105,7 +76,7 @@ impl<'a> Sides<'a> {
         for panel in panels {
             let (start, width) = plan.panel(panel);
             let column = start - self.start;
-            self.lean_rounded::<M, BACK>(plan, block, (start, width), column);
+            self.lean_rounded::<M>(plan, block, (start, width), column);
             end = column + width;
         }
         // Columns that a step takes besides: zeros, for what lies there may be no number.
@@ -119,7 +90,7 @@ impl<'a> Sides<'a> {
     }
 
     #[inline(always)]
-    fn lean_rounded<M: Micro, const BACK: bool>(
+    fn lean_rounded<M: Micro>(
         &mut self,
         plan: &Plan,
         block: &Block<'_>,
@@ -130,19 +101,11 @@ impl<'a> Sides<'a> {
         let at = start * count..(start + width) * count;
         let (p, d) = (block.p.get(at.clone()), block.d.get(at));
         let (p, d) = (p.unwrap_or_default(), d.unwrap_or_default());
-        // A panel's columns, as long as the steps of this block.
-        let depth = count.div_ceil(M::STEP) * places::<M>();
-        let from = column * plan.block;
-        let columns = from..from + depth * width;
         let fits = p.len() == width * count
             && d.len() == p.len()
             && count <= QUERIES
             && column + width <= GROUP
-            && self.e_rows.len() >= QUERIES * GROUP / 2
-            && match BACK {
-                true => self.e_columns.len().min(self.p_columns.len()) >= columns.end,
-                false => self.p_rows.len() >= QUERIES * GROUP / 2,
-            };
+            && self.e_rows.len().min(self.p_rows.len()) >= QUERIES * GROUP / 2;
         if !fits {
             debug_assert!(false, "weights that do not fit");
             return;
@@ -173,21 +136,9 @@ impl<'a> Sides<'a> {
                     };
                     row(self.e_rows, r, e0);
                     row(self.e_rows, r + 1, e1);
-                    if BACK {
-                        let at = from + r / 2 * width + v;
-                        e0.store_pairs(e1, self.e_columns.as_mut_ptr().add(at));
-                        p0.store_pairs(p1, self.p_columns.as_mut_ptr().add(at));
-                    } else {
-                        row(self.p_rows, r, p0);
-                        row(self.p_rows, r + 1, p1);
-                    }
+                    row(self.p_rows, r, p0);
+                    row(self.p_rows, r + 1, p1);
                 }
-            }
-        }
-        if BACK {
-            let rest = from + count.div_ceil(2) * width..columns.end;
-            for columns in [&mut *self.e_columns, &mut *self.p_columns] {
-                columns.get_mut(rest.clone()).unwrap_or_default().fill(0.0);
             }
         }
     }
@@ -211,7 +162,7 @@ impl<'a> Sides<'a> {
             let stride = GROUP / 2;
             let steps = (keys - self.start).min(GROUP).div_ceil(M::STEP);
             let rows = Rows { at, count, stride };
-            mix::<M>(plan, unit, (rows, steps), (packed, self.start), (to, fresh));
+            plan.mix::<M>(unit, (rows, steps), (packed, self.start), (to, fresh));
             return;
         }
         for panel in self.panels.clone() {
@@ -223,46 +174,14 @@ impl<'a> Sides<'a> {
             };
             let steps = width.min(keys - start);
             let fresh = fresh && panel == self.panels.start;
-            mix::<M>(
-                plan,
-                unit,
-                (rows, steps),
-                (packed, start),
-                (&mut *to, fresh),
-            );
-        }
-    }
-
-    /// `turned`, a row for each of a head's numbers, times columns of weights, to what is laid out panel by
-    /// panel.
-    #[inline(always)]
-    pub fn spread<M: Micro>(
-        &self,
-        plan: &Plan,
-        unit: &mut M::Unit,
-        (turned, of, block): (Rows<'_>, Of, &Block<'_>),
-        (to, fresh): (&mut [f32], bool),
-    ) {
-        let size = plan.heads.size;
-        let steps = block.count.div_ceil(M::STEP);
-        for panel in self.panels.clone() {
-            let (start, width) = plan.panel(panel);
-            let columns = match (M::STEP, of) {
-                (1, _) => block.of(of).get(start * block.count..),
-                (_, Of::P) => self.p_columns.get((start - self.start) * plan.block..),
-                (_, Of::E) => self.e_columns.get((start - self.start) * plan.block..),
-            };
-            let columns = (columns.unwrap_or_default(), width);
-            let to = to.get_mut(start * size..(start + width) * size);
-            let to = (to.unwrap_or_default(), width);
-            times::<M>(unit, turned, columns, steps, to, fresh);
+            plan.mix::<M>(unit, (rows, steps), (packed, start), (&mut *to, fresh));
         }
     }
 }
 
 /// E in the place of D in panel `panel`.
 #[inline(always)]
-fn lean(plan: &Plan, block: &mut Block<'_>, panel: usize) {
+pub(super) fn lean(plan: &Plan, block: &mut Block<'_>, panel: usize) {
     let (start, width) = plan.panel(panel);
     for r in 0..block.count {
         let shift = block.shift(plan, r);
@@ -271,25 +190,5 @@ fn lean(plan: &Plan, block: &mut Block<'_>, panel: usize) {
         for (p, d) in p.unwrap_or_default().iter().zip(d.unwrap_or_default()) {
             *d = p * (*d * plan.scale + shift);
         }
-    }
-}
-
-/// `rows` of weights of keys from the second of `from` on, so many steps, times the first of it, packed
-/// along.
-#[inline(always)]
-fn mix<M: Micro>(
-    plan: &Plan,
-    unit: &mut M::Unit,
-    (rows, steps): (Rows<'_>, usize),
-    from: (&[f32], usize),
-    (to, fresh): (&mut [f32], bool),
-) {
-    let along = &plan.along;
-    for part in 0..along.panels.count {
-        let (column, width) = (part * along.panels.wide, along.panels.width(part));
-        let at = along.start(part) + from.1 / M::STEP.min(2) * width;
-        let b = (from.0.get(at..).unwrap_or_default(), width);
-        let to = to.get_mut(column..).unwrap_or_default();
-        times::<M>(unit, rows, b, steps, (to, along.panels.columns()), fresh);
     }
 }

@@ -399,6 +399,7 @@ impl Derivatives for Candle {
     fn attention_cotangent(
         &self,
         [q, k, v]: [&Tensor; 3],
+        _left: Option<[&Tensor; 2]>,
         g: &Tensor,
         heads: usize,
         mask: Mask,

@@ -13,7 +13,7 @@ use semblance_kernels as kernels;
 use semblance_kernels::{Arena, GroupNorm, Qkv};
 
 use super::{Conv, Linear, Native, Norm, Tensor, activation, masking, size};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::derivatives::{Derivatives, Way};
 use crate::nn::{Act, Mask, Plus, Shape, mismatch};
 
@@ -199,9 +199,26 @@ impl Derivatives for Native {
         })
     }
 
+    fn attention_leaving(
+        &self,
+        qkv: [&Tensor; 3],
+        heads: usize,
+        mask: Mask,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let [q, k, _] = qkv.map(|x| x.0.shape);
+        if !kernels::attention_leaves(self.cpu, k.rows_per_sample()) {
+            return Ok((self.attend(qkv, (heads, mask), None)?, None));
+        }
+        let shape = Shape::map(q.n, heads, q.rows_per_sample(), 1);
+        let mut lse = self.arena.take(shape.len())?;
+        let y = self.attend(qkv, (heads, mask), Some(&mut lse))?;
+        Ok((y, Some(self.tensor(lse, false, shape))))
+    }
+
     fn attention_cotangent(
         &self,
         [q, k, v]: [&Tensor; 3],
+        left: Option<[&Tensor; 2]>,
         g: &Tensor,
         heads: usize,
         mask: Mask,
@@ -218,7 +235,10 @@ impl Derivatives for Native {
         let mut gv = self.arena.take(v.0.shape.len())?;
         let out = [&mut *gq, &mut *gk, &mut *gv];
         let g = self.plain(g)?;
-        kernels::attention_cotangent(self.cpu, at, &g, counts, masking(mask), out)?;
+        let left = (left.map(|[y, lse]| Ok::<_, Error>((self.plain(y)?, self.plain(lse)?))))
+            .transpose()?;
+        let left = left.as_ref().map(|(y, lse)| kernels::Left { y, lse });
+        kernels::attention_cotangent(self.cpu, at, left, &g, counts, masking(mask), out)?;
         Ok([
             self.tensor(gq, false, q.0.shape),
             self.tensor(gk, false, k.0.shape),

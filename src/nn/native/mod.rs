@@ -257,6 +257,38 @@ impl Native {
             size: sq.c / heads,
         })
     }
+
+    /// [`Ops::attention`]; into `lse`, if it is wanted, what [`kernels::attention_and_lse`] leaves.
+    fn attend(
+        &self,
+        [q, k, v]: [&Tensor; 3],
+        (heads, mask): (usize, Mask),
+        lse: Option<&mut [f32]>,
+    ) -> Result<Tensor> {
+        let counts = Self::heads(q, k, v, heads)?;
+        let (shape, mask) = (q.0.shape, masking(mask));
+        let even = counts.size.is_multiple_of(2);
+        // Rounded operands are taken as they are where they would be rounded, else widened.
+        let takes = even && kernels::attention_rounds(self.cpu, counts.keys);
+        let (q, k, v) = (
+            self.read(q, takes)?,
+            self.read(k, takes)?,
+            self.read(v, takes)?,
+        );
+        let run = |out: Output<'_>| {
+            let (q, k, v) = (q.input(), k.input(), v.input());
+            match lse {
+                Some(lse) => {
+                    kernels::attention_and_lse(self.cpu, [q, k, v], counts, mask, out, lse)
+                }
+                None => kernels::attention(self.cpu, q, k, v, counts, mask, out),
+            }
+        };
+        match even {
+            true => self.make_operand(shape, run),
+            false => self.make(shape, |out| run(Output::Plain(out))),
+        }
+    }
 }
 
 fn masking(mask: Mask) -> kernels::Mask {
@@ -441,24 +473,7 @@ impl Ops for Native {
         heads: usize,
         mask: Mask,
     ) -> Result<Tensor> {
-        let counts = Self::heads(q, k, v, heads)?;
-        let shape = q.0.shape;
-        let even = counts.size.is_multiple_of(2);
-        // Rounded operands are taken as they are where they would be rounded, else widened.
-        let takes = even && kernels::attention_rounds(self.cpu, counts.keys);
-        let (q, k, v) = (
-            self.read(q, takes)?,
-            self.read(k, takes)?,
-            self.read(v, takes)?,
-        );
-        let run = |out: Output<'_>| {
-            let (q, k, v) = (q.input(), k.input(), v.input());
-            kernels::attention(self.cpu, q, k, v, counts, masking(mask), out)
-        };
-        match even {
-            true => self.make_operand(shape, run),
-            false => self.make(shape, |out| run(Output::Plain(out))),
-        }
+        self.attend([q, k, v], (heads, mask), None)
     }
 
     fn act(&self, x: &Tensor, act: Act) -> Result<Tensor> {

@@ -110,6 +110,7 @@ impl Derivatives for OnDevice {
     fn attention_cotangent(
         &self,
         qkv: [&Tensor; 3],
+        _left: Option<[&Tensor; 2]>,
         g: &Tensor,
         heads: usize,
         mask: Mask,
