@@ -1,8 +1,8 @@
-//! Derivatives of what is no product: activations, gates and norms.
+//! Derivatives of what is no product: activations and norms.
 //!
 //! For: forward mode (a tangent is pushed through) and reverse mode (a cotangent is pulled back). Not
-//! for: products, whose derivatives are products ([`Weights::without_bias`], [`Weights::transposed`]),
-//! and attention (`attention_derivative`).
+//! for: products, whose derivatives are products ([`crate::Weights::without_bias`],
+//! [`crate::Weights::transposed`]), gates (`gates`) and attention (`attention_derivative`).
 //!
 //! A norm y = act(s · x̂ + b), x̂ = f · (x − mean), has the derivative D P, where D multiplies with
 //! s · act′ and P u = f · (u − mean(u) − x̂ · mean(u x̂)) is symmetric: a cotangent goes through P D.
@@ -12,7 +12,6 @@ use crate::isa::{Cpu, Micro, Task};
 use crate::math::{self, Act, Sloped};
 use crate::memory::with_scratch;
 use crate::norm::{self, Affine, block_rows};
-use crate::pack::Weights;
 use crate::share;
 use crate::slices::by_rows;
 
@@ -26,7 +25,7 @@ pub enum Way {
 }
 
 /// The part of `x` that belongs to the rows of `out` from `first` on.
-fn part(x: &[f32], width: usize, first: usize, len: usize) -> &[f32] {
+pub(crate) fn part(x: &[f32], width: usize, first: usize, len: usize) -> &[f32] {
     x.get(first * width..first * width + len)
         .unwrap_or_default()
 }
@@ -71,137 +70,6 @@ pub fn activate_derivative(
         cpu.run(Run(act, Numbers { x, t, out }));
     });
     Ok(())
-}
-
-/// How many numbers of an opened layer's row are for values in a run, in a row, and for results.
-fn gates(w: &Weights) -> (usize, usize, usize) {
-    (w.panels.wide / 2, w.panels.columns(), w.outputs())
-}
-
-/// The tangent of value · gelu(gate): `z` is what [`Weights::opened`] of the gated layer `w` gives, `dz`
-/// its tangent, `out` has `w`'s own outputs.
-///
-/// Errors when lengths do not fit.
-pub fn gate_tangent(w: &Weights, z: &[f32], dz: &[f32], out: &mut [f32]) -> Result<()> {
-    struct Rows<'a> {
-        run: usize,
-        columns: usize,
-        outputs: usize,
-        z: &'a [f32],
-        dz: &'a [f32],
-        out: &'a mut [f32],
-    }
-    impl Task for Rows<'_> {
-        type Out = ();
-        #[inline(always)]
-        fn run<M: Micro>(self) {
-            let z = self.z.chunks_exact(self.columns);
-            let dz = self.dz.chunks_exact(self.columns);
-            let out = self.out.chunks_exact_mut(self.outputs);
-            for ((z, dz), out) in z.zip(dz).zip(out) {
-                let both = z.chunks_exact(2 * self.run);
-                let both = both.zip(dz.chunks_exact(2 * self.run));
-                for ((z, dz), out) in both.zip(out.chunks_mut(self.run)) {
-                    let ((a, b), (da, db)) = (z.split_at(self.run), dz.split_at(self.run));
-                    let pairs = a.iter().zip(b).zip(da.iter().zip(db));
-                    for (out, ((a, b), (da, db))) in out.iter_mut().zip(pairs) {
-                        let (gelu, slope) = math::gelu_with_slope::<M>(*b);
-                        *out = M::fma(*da, gelu, a * slope * db);
-                    }
-                }
-            }
-        }
-    }
-    let (run, columns, outputs) = gates(w);
-    let rows = out.len() / outputs.max(1);
-    check_gates(w, rows, (z, dz), out)?;
-    by_rows(out, outputs, |first, out| {
-        let len = out.len() / outputs * columns;
-        let (z, dz) = (part(z, columns, first, len), part(dz, columns, first, len));
-        w.cpu.run(Rows {
-            run,
-            columns,
-            outputs,
-            z,
-            dz,
-            out,
-        });
-    });
-    Ok(())
-}
-
-/// The cotangent of what [`Weights::opened`] of the gated layer `w` gives, into `out`: `z` is that, `g`
-/// the cotangent of value · gelu(gate).
-///
-/// Errors when lengths do not fit.
-pub fn gate_cotangent(w: &Weights, z: &[f32], g: &[f32], out: &mut [f32]) -> Result<()> {
-    struct Rows<'a> {
-        run: usize,
-        columns: usize,
-        outputs: usize,
-        z: &'a [f32],
-        g: &'a [f32],
-        out: &'a mut [f32],
-    }
-    impl Task for Rows<'_> {
-        type Out = ();
-        #[inline(always)]
-        fn run<M: Micro>(self) {
-            self.out.fill(0.0);
-            let z = self.z.chunks_exact(self.columns);
-            let g = self.g.chunks_exact(self.outputs);
-            let out = self.out.chunks_exact_mut(self.columns);
-            for ((z, g), out) in z.zip(g).zip(out) {
-                let both = z.chunks_exact(2 * self.run).zip(g.chunks(self.run));
-                for ((z, g), out) in both.zip(out.chunks_exact_mut(2 * self.run)) {
-                    let ((a, b), (ga, gb)) = (z.split_at(self.run), out.split_at_mut(self.run));
-                    let pairs = a.iter().zip(b).zip(g);
-                    for ((ga, gb), ((a, b), g)) in ga.iter_mut().zip(gb).zip(pairs) {
-                        let (gelu, slope) = math::gelu_with_slope::<M>(*b);
-                        *ga = g * gelu;
-                        *gb = g * a * slope;
-                    }
-                }
-            }
-        }
-    }
-    let (run, columns, outputs) = gates(w);
-    let rows = out.len() / columns.max(1);
-    check_gates(w, rows, (z, &*out), g)?;
-    by_rows(out, columns, |first, out| {
-        let len = out.len() / columns * outputs;
-        let (z, g) = (
-            part(z, columns, first, out.len()),
-            part(g, outputs, first, len),
-        );
-        w.cpu.run(Rows {
-            run,
-            columns,
-            outputs,
-            z,
-            g,
-            out,
-        });
-    });
-    Ok(())
-}
-
-/// Whether two rows of values and gates and one of results fit each other.
-fn check_gates(w: &Weights, rows: usize, wide: (&[f32], &[f32]), narrow: &[f32]) -> Result<()> {
-    let (_, columns, outputs) = gates(w);
-    let all = rows * columns;
-    let fits =
-        w.gated && wide.0.len() == all && wide.1.len() == all && narrow.len() == rows * outputs;
-    if fits {
-        return Ok(());
-    }
-    let what = format!(
-        "{} and {} numbers in rows of {columns}, {} in rows of {outputs}",
-        wide.0.len(),
-        wide.1.len(),
-        narrow.len()
-    );
-    Err(mismatch("gate derivative", what))
 }
 
 /// What [`crate::group_norm`] is told besides its input.

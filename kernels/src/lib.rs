@@ -24,6 +24,7 @@ mod derivative;
 mod error;
 mod exchange;
 mod finish;
+mod gates;
 mod isa;
 mod linear;
 mod mapped;
@@ -56,12 +57,12 @@ pub use conv::{Conv, Size, Window};
 pub use conv_transposed::ConvTransposed;
 pub use cpu::{CpuError, CpuPath};
 pub use derivative::{
-    GroupNorm, Way, activate_derivative, gate_cotangent, gate_tangent, group_norm_derivative,
-    layer_norm_derivative,
+    GroupNorm, Way, activate_derivative, group_norm_derivative, layer_norm_derivative,
 };
 pub use error::{KernelError, Result};
 pub use finish::{Finish, Plus};
 pub use fpcontrol::FpScope;
+pub use gates::{gate_tangent, geglu_cotangent};
 pub use isa::{Cpu, Precision};
 pub use linear::{linear, linears};
 pub use mapped::Mapped;

@@ -275,7 +275,7 @@ impl Weights {
     }
 
     /// Gated weights as a plain layer: a vector of values and a vector of their gates by turns, zeros
-    /// where there is no output. For [`crate::gate_tangent`] and [`crate::gate_cotangent`]; the packed
+    /// where there is no output. For [`crate::gate_tangent`] and [`crate::geglu_cotangent`]; the packed
     /// numbers are shared.
     ///
     /// Errors when the layer has no gates.

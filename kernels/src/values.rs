@@ -122,6 +122,17 @@ impl Output<'_> {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// `len` numbers from `from` on; of rounded ones both are even.
+    pub(crate) fn part(&mut self, from: usize, len: usize) -> Output<'_> {
+        match self {
+            Output::Plain(x) => Output::Plain(x.get_mut(from..from + len).unwrap_or_default()),
+            Output::Rounded(x) => {
+                let part = from / 2..(from + len) / 2;
+                Output::Rounded(x.get_mut(part).unwrap_or_default())
+            }
+        }
+    }
 }
 
 impl<'a> From<&'a [f32]> for Input<'a> {

@@ -209,19 +209,21 @@ fn check_gates(rows: usize, inputs: usize, half: usize) {
             &push,
             2.0 * scale * allowed(cpu, inputs),
         );
-        let mut gz = vec![f32::NAN; wide];
-        gate_cotangent(&layer, &z, &g, &mut gz).unwrap();
-        let mut out = vec![f32::NAN; pull.len()];
         let back = open.transposed(None).unwrap();
-        linear(&gz, 1, &back, Finish::default(), &mut out).unwrap();
+        let pull_back = |layer: &Weights, g: &[f32]| {
+            let mut out = vec![f32::NAN; pull.len()];
+            let (x, to) = (Input::from(&x), Output::Plain(&mut out));
+            geglu_cotangent(x, layer, &back, g.into(), to).map(|()| out)
+        };
         close(
             cpu,
-            "gate cotangent",
-            &out,
+            "geglu cotangent",
+            &pull_back(&layer, &g).unwrap(),
             &pull,
             2.0 * scale * allowed(cpu, 2 * half),
         );
-        assert!(gate_cotangent(&open, &z, &g, &mut gz).is_err());
+        assert!(pull_back(&open, &g).is_err());
+        assert!(pull_back(&layer, &g[1..]).is_err());
     }
 }
 
