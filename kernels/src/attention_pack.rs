@@ -5,7 +5,7 @@
 
 use crate::attention::Heads;
 use crate::bf16::pair;
-use crate::isa::{Cpu, Micro, Precision};
+use crate::isa::{self, Cpu, Micro, Precision};
 use crate::pack::Panels;
 use crate::values::Input;
 use crate::vector::Vector;
@@ -101,6 +101,19 @@ fn fill(to: &mut [f32]) {
     rest.iter_mut().for_each(|to| *to = 0.0);
 }
 
+/// Rows that are asked for before they are packed.
+const AHEAD: usize = 16;
+
+/// Asks the memory for row `row`, if there is one: a head's numbers lie a row apart, which no CPU foresees.
+#[inline(always)]
+fn fetch_row(x: Input<'_>, heads: Heads, rows: usize, task: usize, row: usize) {
+    if row < rows
+        && let Input::Plain(x) | Input::Rounded(x) = head_of(x, heads, rows, task, row)
+    {
+        isa::fetch(x.as_ptr(), x.len());
+    }
+}
+
 /// Packs the `rows` rows of head `task` of `x` as columns: a column for each row, padded with zeros.
 #[inline(always)]
 pub(crate) fn pack_across<M: Micro>(
@@ -128,6 +141,7 @@ pub(crate) fn pack_across<M: Micro>(
                 true => head_of(x, heads, rows, task, row),
                 false => Input::Plain(&[]),
             };
+            fetch_row(x, heads, rows, task, row + AHEAD);
             for first in (0..depth).step_by(RUN) {
                 let count = RUN.min(depth - first);
                 let at = (each * first).min(from.len());
@@ -201,6 +215,10 @@ pub(crate) fn pack_along<M: Micro>(
                     Input::Rounded(_) => to.fill(0.0),
                 }
                 continue;
+            }
+            if p == 0 {
+                fetch_row(x, heads, rows, task, 2 * i + AHEAD);
+                fetch_row(x, heads, rows, task, 2 * i + 1 + AHEAD);
             }
             match (part(2 * i), part(2 * i + 1)) {
                 (Input::Rounded(first), Input::Rounded(second)) => {

@@ -162,7 +162,7 @@ fn attend(
         rounded,
         lse: lse.map(<[f32]>::as_mut_ptr),
     };
-    let work = |task: usize, chunk: usize, packed: &[f32]| {
+    let work = |(task, chunk): (usize, usize), next: Option<(usize, usize)>, packed: &[f32]| {
         let (keys_at, values_at) = packed.split_at(packed_keys);
         let first = chunk * layout.block.queries;
         let piece = Piece {
@@ -176,6 +176,7 @@ fn attend(
             count: layout.block.queries.min(queries - first),
             layout,
             output: &output,
+            next: next.map(|(task, chunk)| (task, chunk * layout.block.queries)),
         };
         piece.start(cpu)
     };
@@ -185,7 +186,7 @@ fn attend(
         let whole = |task: usize| {
             with_scratch(packed, |to| {
                 pack(task, to);
-                work(task, 0, to)
+                work((task, 0), None, to)
             })?
         };
         return match small {
@@ -206,19 +207,21 @@ fn attend(
             _ => threads,
         };
         let band = chunks.div_ceil(bands);
-        let work = |i: usize| {
+        let n = all * bands * band;
+        let of = |i: usize| {
             let (i, at) = (i / band, i % band);
             let (i, head) = (i / count, i % count);
             let (sample, chunk) = (i / bands, i % bands * band + at);
             // The last band may have fewer.
-            if chunk >= chunks {
-                return Ok(());
-            }
-            let task = sample * count + head;
-            let packed = packed_all.get(task * packed..(task + 1) * packed);
-            work(task, chunk, packed.unwrap_or_default())
+            (chunk < chunks && sample < samples).then_some((sample * count + head, chunk))
         };
-        let n = all * bands * band;
+        let work = |i: usize| match of(i) {
+            Some(own) => {
+                let packed = packed_all.get(own.0 * packed..(own.0 + 1) * packed);
+                work(own, of(i + 1), packed.unwrap_or_default())
+            }
+            None => Ok(()),
+        };
         match small {
             true => (0..n).try_for_each(work),
             false => try_each(n, work),
@@ -284,6 +287,8 @@ struct Piece<'a> {
     count: usize,
     layout: Layout,
     output: &'a Place,
+    /// Head and first query of what this thread probably does next.
+    next: Option<(usize, usize)>,
 }
 
 /// An attention in f32.
@@ -334,6 +339,33 @@ impl Piece<'_> {
     fn query(&self, i: usize) -> Input<'_> {
         let row = self.first + i;
         head_of(self.q, self.heads, self.heads.queries, self.task, row)
+    }
+}
+
+impl Piece<'_> {
+    /// Asks the memory for the places of the task's queries `rows` in the result, and for as many of the next task's
+    /// queries: a head's numbers lie a row apart, which no CPU foresees.
+    #[inline(always)]
+    fn fetch(&self, rows: std::ops::Range<usize>) {
+        let Heads {
+            queries,
+            heads,
+            size,
+            ..
+        } = self.heads;
+        let all = heads * size;
+        let (sample, head) = (self.task / heads, self.task % heads);
+        let each = if self.output.rounded { 2 } else { 1 };
+        for row in rows {
+            let at = (sample * queries + self.first + row) * all + head * size;
+            isa::fetch(self.output.at.wrapping_add(at / each), size / each);
+            if let Some((task, first)) = self.next
+                && let Input::Plain(x) | Input::Rounded(x) =
+                    head_of(self.q, self.heads, queries, task, first + row)
+            {
+                isa::fetch(x.as_ptr(), x.len());
+            }
+        }
     }
 }
 

@@ -175,7 +175,12 @@ impl Task for Rounded<'_> {
             panel: p.layout.keys.panels.wide,
             row: at_once + APART,
         };
+        let blocks = p.heads.keys.div_ceil(at_once);
         for key in (0..p.heads.keys).step_by(at_once) {
+            let of = |i: usize| i * p.count / blocks;
+            if blocks > 1 {
+                p.fetch(of(key / at_once)..of(key / at_once + 1));
+            }
             // Keys of this block that the rows of tile `tile` see.
             let block = |tile: usize| {
                 let most = p.seen(border(tile + 1) - 1).min(key + at_once);
