@@ -10,6 +10,8 @@
 
 mod rounded;
 
+use std::ops::Range;
+
 use self::rounded::Rounded;
 use crate::attention_pack::{Columns, head_of, pack_across, pack_along};
 use crate::error::{Result, mismatch};
@@ -340,13 +342,11 @@ impl Piece<'_> {
         let row = self.first + i;
         head_of(self.q, self.heads, self.heads.queries, self.task, row)
     }
-}
 
-impl Piece<'_> {
     /// Asks the memory for the places of the task's queries `rows` in the result, and for as many of the next task's
     /// queries: a head's numbers lie a row apart, which no CPU foresees.
     #[inline(always)]
-    fn fetch(&self, rows: std::ops::Range<usize>) {
+    fn fetch(&self, rows: Range<usize>) {
         let Heads {
             queries,
             heads,

@@ -1,6 +1,7 @@
 //! The weights of some keys, and how they lean, as rows of products: rounded where the path does.
 //!
-//! What is not rounded serves where it lies. Not for: where weights come from (`plan`), or columns (`rounded`).
+//! For: tangents; what is not rounded serves where it lies. Not for: where weights come from (`plan`), or cotangents
+//! that are rounded (`rounded`).
 
 use std::ops::Range;
 
