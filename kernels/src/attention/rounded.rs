@@ -178,6 +178,7 @@ impl Task for Rounded<'_> {
         let blocks = p.heads.keys.div_ceil(at_once);
         for key in (0..p.heads.keys).step_by(at_once) {
             let of = |i: usize| i * p.count / blocks;
+            // One block is done before what is asked for is there.
             if blocks > 1 {
                 p.fetch(of(key / at_once)..of(key / at_once + 1));
             }
