@@ -155,7 +155,7 @@ impl Conv {
                     to.fill(number(o, k / inputs, k % inputs));
                 },
             };
-            Weights::pack(cpu, &plain, bias)?
+            Weights::pack(cpu, &plain, bias)?.halved()?
         } else {
             let plain = Plain {
                 taps: area,
@@ -167,7 +167,7 @@ impl Conv {
                     taps.for_each(|(tap, to)| *to = number(o, tap, i));
                 },
             };
-            Weights::pack(cpu, &plain, bias)?
+            Weights::pack(cpu, &plain, bias)?.halved()?
         };
         Self::over(weights, inputs, window, tiling)
     }

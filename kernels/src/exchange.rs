@@ -11,7 +11,11 @@ use crate::error::Result;
 use crate::isa::Precision;
 use crate::pack::Weights;
 use crate::share::chunks;
+use crate::vector::MOST_LANES;
 use crate::winograd::Tiling;
+
+/// Most columns of a panel.
+const WIDEST: usize = 2 * MOST_LANES;
 
 impl Weights {
     /// The weights of the kernel turned by 180°, with inputs and outputs exchanged and without bias, all
@@ -109,7 +113,12 @@ impl Weights {
             let before = q * self.panels.wide;
             let outputs = self.outputs.saturating_sub(before).min(own);
             let at = before * self.column() + from_row * own;
-            let from = self.data.get(at..at + inputs.div_ceil(step) * own);
+            let numbers = at..at + inputs.div_ceil(step) * own;
+            let mut room = [0.0; WIDEST * WIDEST];
+            let from = match self.storage.is_half() {
+                true => self.widened(numbers, &mut room),
+                false => self.data.get(numbers),
+            };
             let begin = before / step * width;
             let to = to.get_mut(begin..begin + outputs.div_ceil(step) * width);
             let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());

@@ -10,6 +10,7 @@ use std::fmt;
 use crate::amx;
 use crate::bf16;
 use crate::cpu::{self, CpuError, CpuPath};
+use crate::halves::Storage;
 use crate::vector::{self, Vector};
 
 /// A path that this CPU has: what every kernel asks for.
@@ -308,6 +309,29 @@ pub(crate) trait Micro {
     /// The CPU has the path; every pointer of `t` may be read (`out`: written) as [`Tile`] says.
     unsafe fn tile(unit: &mut Self::Unit, rows: usize, width: usize, t: Tile);
 
+    /// As [`Micro::tile`], of columns that are kept in halves, as `storage` says; to `widened` goes what they are, for the
+    /// next tile.
+    ///
+    /// # Safety
+    /// As [`Micro::tile`]; `t` has half of each number, and as many as it has may be written at `widened`.
+    #[inline(always)]
+    unsafe fn tile_of_halves(
+        unit: &mut Self::Unit,
+        rows: usize,
+        width: usize,
+        t: Tile,
+        storage: Storage,
+        widened: *mut f32,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let count = t.taps * t.steps * Self::STEP * width;
+            storage.widen::<Self::Vector>(t.b.cast(), widened, count);
+            let b = widened.cast_const().cast();
+            Self::tile(unit, rows, width, Tile { b, ..t });
+        }
+    }
+
     /// As [`Micro::tile`]. A path whose vectors idle meanwhile ([`Micro::BESIDE`]) does some of `beside` at each step.
     ///
     /// # Safety
@@ -395,9 +419,10 @@ macro_rules! by_rows {
     };
 }
 
-/// The body of a tile; `$a` loads a vector for one row, `$b` one of the packed columns.
+/// The body of a tile; `$a` loads a vector for one row, `$b` one of the packed columns, which are `$column`s; `$many`
+/// steps at a time, where the registers do.
 macro_rules! tile_body {
-    ($t:ident, $r:ident, $v:ident, $elem:ty, $lanes:literal, $step:literal,
+    ($t:ident, $r:ident, $v:ident, ($elem:ty, $column:ty), $lanes:literal, $step:literal, $many:literal,
      $zero:expr, $load:expr, $store:expr, $a:expr, $b:expr, $fma:expr) => {{
         let mut c = [[$zero; $v]; $r];
         if !$t.fresh {
@@ -407,7 +432,7 @@ macro_rules! tile_body {
                 }
             }
         }
-        let mut b = $t.b.cast::<$elem>();
+        let mut b = $t.b.cast::<$column>();
         for tap in 0..$t.taps {
             let mut p = [std::ptr::null::<$elem>(); $r];
             for (r, p) in p.iter_mut().enumerate() {
@@ -429,7 +454,7 @@ macro_rules! tile_body {
                     }
                 };
             }
-            while k + 4 <= $t.steps {
+            while $many && k + 4 <= $t.steps {
                 step!(k);
                 step!((k + 1));
                 step!((k + 2));
@@ -488,9 +513,10 @@ unsafe fn tile4<const R: usize, const V: usize>(t: Tile) {
             t,
             R,
             V,
-            f32,
+            (f32, f32),
             4,
             1,
+            true,
             [0.0_f32; 4],
             |p: *mut f32| p.cast::<Four>().read_unaligned(),
             |p: *mut f32, x: Four| p.cast::<Four>().write_unaligned(x),

@@ -25,6 +25,7 @@ mod error;
 mod exchange;
 mod finish;
 mod gates;
+mod halves;
 mod isa;
 mod linear;
 mod mapped;

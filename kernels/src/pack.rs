@@ -13,6 +13,7 @@ use rayon::prelude::*;
 
 use crate::arena::{Arena, lasting};
 use crate::error::{Result, mismatch};
+use crate::halves::Storage;
 use crate::isa::{Cpu, Geometry, Precision};
 use crate::packed::Packed;
 use crate::winograd::Tiling;
@@ -25,6 +26,7 @@ pub struct Weights {
     pub(crate) bias: Packed,
     pub(crate) cpu: Cpu,
     pub(crate) precision: Precision,
+    pub(crate) storage: Storage,
     /// Groups of inputs that a tile reads at a pointer each.
     pub(crate) taps: usize,
     /// Inputs in one group, as given and rounded up to whole steps.
@@ -160,7 +162,7 @@ impl Weights {
                 to.fill(weight.get(o * inputs + i).copied().unwrap_or_default());
             },
         };
-        Self::pack(cpu, &plain, bias)
+        Self::pack(cpu, &plain, bias)?.halved()
     }
 
     pub(crate) fn pack<F: Fn(usize, usize, &mut [f32]) + Sync>(
@@ -247,6 +249,7 @@ impl Weights {
             bias: Packed::default(),
             cpu,
             precision,
+            storage: Storage::Ready,
             taps,
             inputs,
             padded: inputs.next_multiple_of(step),
@@ -320,6 +323,9 @@ impl Weights {
         let row = (tap * self.padded + input) / step;
         let at =
             panel * wide * (self.taps * self.padded / step) + row * self.panels.width(panel) + j;
+        if self.storage.is_half() {
+            return self.half(at);
+        }
         let x = self.data.get(at).copied().unwrap_or_default();
         match (self.precision, input % 2) {
             (Precision::F32, _) => x,

@@ -20,6 +20,7 @@ trait Whole: Deref<Target = [f32]> + fmt::Debug + Send + Sync {}
 impl Whole for Buffer {}
 impl Whole for Pooled {}
 impl Whole for Mapped {}
+impl Whole for Box<[f32]> {}
 
 /// Numbers that are only read. Cheap to clone.
 #[derive(Clone, Debug)]

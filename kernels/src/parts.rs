@@ -4,7 +4,8 @@
 //! another layer, path or version of this crate is refused only where their lengths tell. Not for: files.
 
 use crate::conv::{Conv, Window};
-use crate::isa::Cpu;
+use crate::halves::Storage;
+use crate::isa::{Cpu, Precision};
 use crate::pack::Weights;
 use crate::packed::Packed;
 use crate::winograd::Tiling;
@@ -18,6 +19,7 @@ impl Weights {
             bias,
             cpu: _,
             precision: _,
+            storage,
             taps: _,
             inputs: _,
             padded: _,
@@ -25,7 +27,8 @@ impl Weights {
             gated: _,
             panels: _,
         } = self;
-        vec![data.clone(), bias.clone()]
+        let code = vec![storage.code()].into_boxed_slice();
+        vec![data.clone(), bias.clone(), code.into()]
     }
 
     /// The linear layer of `inputs` and `outputs` that had these parts on the path of `cpu`; `None`
@@ -51,10 +54,22 @@ impl Weights {
 
     /// A layout with its numbers.
     fn with(self, parts: Vec<Packed>) -> Option<Weights> {
-        let [data, bias] = <[Packed; 2]>::try_from(parts).ok()?;
+        let [data, bias, code] = <[Packed; 3]>::try_from(parts).ok()?;
         let columns = self.panels.columns();
-        let fits = data.len() == self.column().checked_mul(columns)? && bias.len() == columns;
-        fits.then_some(Weights { data, bias, ..self })
+        let storage = Storage::coded(*code.first()?)?;
+        let numbers = self.column().checked_mul(columns)?;
+        let places = match (storage.is_half(), self.precision) {
+            (false, _) => numbers,
+            (true, Precision::F32) => numbers.div_ceil(2),
+            (true, Precision::Bf16) => return None,
+        };
+        let fits = data.len() == places && bias.len() == columns && code.len() == 1;
+        fits.then_some(Weights {
+            data,
+            bias,
+            storage,
+            ..self
+        })
     }
 }
 

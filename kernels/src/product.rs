@@ -23,6 +23,8 @@ const AHEAD: usize = 1 << 20;
 /// Bytes of columns that every thread reads for itself, where there are rows for all: the embedded model's U-Net then takes
 /// 0.97 of its time at batch 1 and 0.91 at 2 (AMX, two cores; f32 0.97 and 0.96).
 const READ: usize = 640 << 10;
+/// Bytes of columns, once they are f32, of a block that is kept in halves: they stay in the first cache.
+const HALVES: usize = 16 << 10;
 /// Shares that are worth a thread of which there are no more than threads: every one reads rows or columns again, and
 /// the last is not waited for long.
 const SHORT: usize = 128;
@@ -236,19 +238,25 @@ impl<R: Rows> Piece<'_, R> {
         let sums = self.count.max(2 * self.tile_rows) * self.w.panels.wide;
         let sums = sums.next_multiple_of(16);
         let (cpu, precision) = (self.w.cpu, self.w.precision);
+        let widened = match self.w.storage.is_half() {
+            true => (HALVES / size_of::<f32>()).max(self.w.panels.wide),
+            false => 0,
+        };
         // Copies of rows, in the worst case of all; a multiple of 16 where there are any.
         let copies = match self.even && !self.rows.even() {
             true => self.w.taps * self.count * self.w.padded * precision.bytes() / 4,
             false => 0,
         };
-        with_scratch(own + sums + copies + pointers, |scratch| {
+        with_scratch(own + sums + widened + copies + pointers, |scratch| {
             let (own, rest) = scratch.split_at_mut(own);
             let (sums, rest) = rest.split_at_mut(sums);
+            let (widened, rest) = rest.split_at_mut(widened);
             let (copies, pointers) = rest.split_at_mut(copies);
             let work = Working {
                 piece: self,
                 own,
                 sums,
+                widened,
                 copies,
                 pointers,
             };
@@ -268,6 +276,8 @@ struct Working<'a, R> {
     piece: Piece<'a, R>,
     own: &'a mut [f32],
     sums: &'a mut [f32],
+    /// Room for a block of columns that are kept in halves.
+    widened: &'a mut [f32],
     /// Room for rows that do not lie evenly.
     copies: &'a mut [f32],
     /// Room for `taps · rows` pointers, tile by tile, tap by tap.
@@ -315,6 +325,9 @@ impl<R: Rows> Task for Working<'_, R> {
                 };
             }
         }
+        // Bytes of a number in a packed column.
+        let kept = w.storage.bytes(w.precision);
+        let (halves, widened) = (w.storage.is_half(), self.widened.as_mut_ptr());
         let mut unit = M::Unit::default();
         // What is asked for ahead of the next task, in as many steps as this one has.
         let mut next = p.next();
@@ -327,6 +340,7 @@ impl<R: Rows> Task for Working<'_, R> {
             // Whole taps to a block, or a tap in pieces.
             let column_bytes = taps * padded * bytes;
             let block = match taps {
+                _ if halves => HALVES,
                 1 => M::CHUNK.dense,
                 _ if width * column_bytes <= M::CHUNK.panel => M::CHUNK.panel,
                 _ => M::CHUNK.block,
@@ -337,7 +351,7 @@ impl<R: Rows> Task for Working<'_, R> {
             let piece_steps = steps.div_ceil(pieces);
             let panel_at = w.data.as_ptr().cast::<u8>();
             // SAFETY: panels before are all wide, and the buffer holds all panels.
-            let panel_at = unsafe { panel_at.add(panel * w.panels.wide * column_bytes) };
+            let panel_at = unsafe { panel_at.add(panel * w.panels.wide * taps * padded * kept) };
             let single = block_taps == taps && pieces == 1;
             let mut tap = 0;
             while tap < taps {
@@ -346,6 +360,11 @@ impl<R: Rows> Task for Working<'_, R> {
                 while step < steps {
                     let count = piece_steps.min(steps - step);
                     let last = tap + now == taps && step + count == steps;
+                    // SAFETY: the packed panel holds `taps · padded` rows of `width`.
+                    let kept_at =
+                        unsafe { panel_at.add((tap * padded + step * p.step) * width * kept) };
+                    let numbers = now * count * p.step * width;
+                    debug_assert!(!halves || numbers <= self.widened.len());
                     for tile in 0..tiles {
                         let (from, rows) = p.tile::<M>(tile, tiles);
                         let at = match single || tiles == 1 {
@@ -360,10 +379,10 @@ impl<R: Rows> Task for Working<'_, R> {
                         }
                         // The columns of the next block, which follow this one's, a share with each tile. One tile
                         // alone goes through them as fast as they come.
-                        let lines = (p.step * width * bytes / LINE).div_ceil(tiles);
-                        let block = now * count * p.step * width * bytes;
+                        let lines = (p.step * width * kept / LINE).div_ceil(tiles);
+                        let block = numbers * kept;
                         let share = tile * now * count * lines * LINE;
-                        let after = (tap * padded + step * p.step) * width * bytes + block + share;
+                        let after = block + share;
                         if p.ahead {
                             // By turns: of each twice as much.
                             next.reverse();
@@ -372,26 +391,41 @@ impl<R: Rows> Task for Working<'_, R> {
                             M::ahead(&mut unit, *at, lines);
                             *at = at.wrapping_add(now * count * lines * LINE);
                         } else if tiles > 1 {
-                            M::ahead(&mut unit, panel_at.wrapping_add(after), lines);
+                            M::ahead(&mut unit, kept_at.wrapping_add(after), lines);
+                        }
+                        if halves {
+                            let lines = (numbers * kept / LINE).div_ceil(tiles);
+                            let from = kept_at.wrapping_add(numbers * kept + tile * lines * LINE);
+                            (0..lines).for_each(|i| isa::fetch_line(from.wrapping_add(i * LINE)));
                         }
                         // SAFETY: `table` was filled for all rows and taps by `find`, whose pointers
                         // reach `padded` numbers; the packed panel holds `taps · padded` rows of
                         // `width`; `sums` has `rows · width` places. None is among those of `ending`: of the
                         // other one of two, or of a panel's last tile, which begins behind two tiles or behind the
-                        // one that is made, where all but the last have as many rows.
+                        // one that is made, where all but the last have as many rows. A block of halves has no more
+                        // numbers than there is room for.
                         unsafe {
+                            let columns = match halves && tile > 0 {
+                                true => widened.cast_const().cast(),
+                                false => kept_at,
+                            };
                             let t = Tile {
                                 rows: table.add(taps * from + tap * rows),
                                 taps: now,
                                 skip: step * p.step * bytes,
                                 steps: count,
-                                b: panel_at.add((tap * padded + step * p.step) * width * bytes),
+                                b: columns,
                                 out: sums,
                                 stride: width,
                                 fresh: tap == 0 && step == 0,
                             };
                             ending.share = ending.rows.div_ceil(now * count);
-                            M::tile_beside(&mut unit, rows, width, t, &mut ending);
+                            match halves && tile == 0 {
+                                true => {
+                                    M::tile_of_halves(&mut unit, rows, width, t, w.storage, widened)
+                                }
+                                false => M::tile_beside(&mut unit, rows, width, t, &mut ending),
+                            }
                             ending.rest::<M>();
                         }
                         if last {

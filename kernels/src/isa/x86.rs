@@ -7,7 +7,9 @@ use std::arch::x86_64::*;
 
 use super::{Micro, Task, Tile};
 use crate::amx::{Real, Tiles};
+use crate::halves::Storage;
 use crate::vector;
+use crate::vector::x86::{widen_256, widen_512, widen_f16_256, widen_f16_512};
 
 pub struct Avx2;
 pub struct Avx512;
@@ -49,9 +51,10 @@ unsafe fn tile256<const R: usize, const V: usize>(t: Tile) {
             t,
             R,
             V,
-            f32,
+            (f32, f32),
             8,
             1,
+            true,
             _mm256_setzero_ps(),
             |p: *mut f32| _mm256_loadu_ps(p),
             |p: *mut f32, x| _mm256_storeu_ps(p, x),
@@ -70,9 +73,10 @@ unsafe fn tile512<const R: usize, const V: usize>(t: Tile) {
             t,
             R,
             V,
-            f32,
+            (f32, f32),
             16,
             1,
+            true,
             _mm512_setzero_ps(),
             |p: *mut f32| _mm512_loadu_ps(p),
             |p: *mut f32, x| _mm512_storeu_ps(p, x),
@@ -82,6 +86,80 @@ unsafe fn tile512<const R: usize, const V: usize>(t: Tile) {
         );
     }
 }
+
+/// Tiles of columns that are kept in halves: `$load` makes a vector of f32 of those at a pointer, which also goes to
+/// where the next tile reads it.
+macro_rules! of_halves {
+    ($name:ident, $features:literal, $lanes:literal, ($zero:ident, $read:ident, $store:ident, $set:ident, $fma:ident),
+     $load:expr) => {
+        #[target_feature(enable = $features)]
+        unsafe fn $name<const R: usize, const V: usize>((t, widened): (Tile, *mut f32)) {
+            let mut to = widened;
+            // SAFETY: the promise of [`Micro::tile_of_halves`], which alone calls this.
+            unsafe {
+                tile_body!(
+                    t,
+                    R,
+                    V,
+                    (f32, u16),
+                    $lanes,
+                    1,
+                    false,
+                    $zero(),
+                    |p: *mut f32| $read(p),
+                    |p: *mut f32, x| $store(p, x),
+                    |p: *const f32| $set(*p),
+                    |p: *const u16| {
+                        let x = $load(p);
+                        $store(to, x);
+                        to = to.add($lanes);
+                        x
+                    },
+                    |a, b, c| $fma(a, b, c)
+                );
+            }
+        }
+    };
+}
+
+/// The instructions of a tile of 256 bits, or of 512.
+macro_rules! of_halves_by {
+    (256, $name:ident, $load:expr) => {
+        of_halves!(
+            $name,
+            "avx2,fma,f16c",
+            8,
+            (
+                _mm256_setzero_ps,
+                _mm256_loadu_ps,
+                _mm256_storeu_ps,
+                _mm256_set1_ps,
+                _mm256_fmadd_ps
+            ),
+            $load
+        );
+    };
+    (512, $name:ident, $load:expr) => {
+        of_halves!(
+            $name,
+            "avx512f",
+            16,
+            (
+                _mm512_setzero_ps,
+                _mm512_loadu_ps,
+                _mm512_storeu_ps,
+                _mm512_set1_ps,
+                _mm512_fmadd_ps
+            ),
+            $load
+        );
+    };
+}
+
+of_halves_by!(256, tile256_f16, widen_f16_256);
+of_halves_by!(256, tile256_bf16, widen_256);
+of_halves_by!(512, tile512_f16, widen_f16_512);
+of_halves_by!(512, tile512_bf16, widen_512);
 
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn tile_bf16<const R: usize, const V: usize>(t: Tile) {
@@ -95,9 +173,10 @@ unsafe fn tile_bf16<const R: usize, const V: usize>(t: Tile) {
             t,
             R,
             V,
-            u16,
+            (u16, u16),
             16,
             2,
+            true,
             _mm512_setzero_ps(),
             |p: *mut f32| _mm512_loadu_ps(p),
             |p: *mut f32, x| _mm512_storeu_ps(p, x),
@@ -121,9 +200,10 @@ unsafe fn half_bf16<const R: usize, const V: usize>(t: Tile) {
             t,
             R,
             V,
-            u16,
+            (u16, u16),
             8,
             2,
+            true,
             _mm256_setzero_ps(),
             |p: *mut f32| _mm256_loadu_ps(p),
             |p: *mut f32, x| _mm256_storeu_ps(p, x),
@@ -172,7 +252,8 @@ pub unsafe fn round(from: &[f32], to: &mut [f32]) {
 }
 
 macro_rules! micro {
-    ($name:ident, $lanes:literal, $narrow:literal, $rows:literal, $step:literal, $tile:ident $(or $half:ident)?: $r:tt $(, $round:ident)?) => {
+    ($name:ident, $lanes:literal, $narrow:literal, $rows:literal, $step:literal, $tile:ident $(or $half:ident)?: $r:tt
+     $(, round: $round:ident)? $(, halves: [$($storage:ident $whole:ident $(or $part:ident)?),*])?) => {
         impl Micro for $name {
             const LANES: usize = $lanes;
             const NARROW: usize = $narrow;
@@ -195,6 +276,24 @@ macro_rules! micro {
 
             $(
                 #[inline(always)]
+                unsafe fn tile_of_halves(
+                    _: &mut (),
+                    rows: usize,
+                    width: usize,
+                    t: Tile,
+                    storage: Storage,
+                    widened: *mut f32,
+                ) {
+                    let both = (t, widened);
+                    match storage {
+                        $( Storage::$storage => by_rows!($whole $(or $part)?, $lanes, rows, width, both: $r), )*
+                        Storage::Ready => debug_assert!(false, "columns that are no halves"),
+                    }
+                }
+            )?
+
+            $(
+                #[inline(always)]
                 fn round(from: &[f32], to: &mut [f32]) {
                     // SAFETY: whoever is at this path has its instructions.
                     unsafe { $round(from, to) }
@@ -204,6 +303,7 @@ macro_rules! micro {
     };
 }
 
-micro!(Avx2, 8, 8, 6, 1, tile256: [1 2 3 4 5 6]);
-micro!(Avx512, 16, 8, 12, 1, tile512 or tile256: [1 2 3 4 5 6 7 8 9 10 11 12]);
-micro!(Bf16, 16, 8, 12, 2, tile_bf16 or half_bf16: [1 2 3 4 5 6 7 8 9 10 11 12], round);
+micro!(Avx2, 8, 8, 6, 1, tile256: [1 2 3 4 5 6], halves: [F16 tile256_f16, Bf16 tile256_bf16]);
+micro!(Avx512, 16, 8, 12, 1, tile512 or tile256: [1 2 3 4 5 6 7 8 9 10 11 12],
+    halves: [F16 tile512_f16 or tile256_f16, Bf16 tile512_bf16 or tile256_bf16]);
+micro!(Bf16, 16, 8, 12, 2, tile_bf16 or half_bf16: [1 2 3 4 5 6 7 8 9 10 11 12], round: round);

@@ -80,6 +80,12 @@ pub(crate) trait Vector: Copy {
     /// `at` may be read for [`Vector::LANES`] bf16 numbers.
     unsafe fn load_bf16(at: *const u16) -> Self;
 
+    /// As many f16 numbers.
+    ///
+    /// # Safety
+    /// `at` may be read for [`Vector::LANES`] f16 numbers.
+    unsafe fn load_f16(at: *const u16) -> Self;
+
     fn splat(x: f32) -> Self;
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
@@ -229,6 +235,13 @@ impl Vector for Four {
         // SAFETY: the caller's promise.
         let numbers = unsafe { at.cast::<[u16; 4]>().read_unaligned() };
         Four(numbers.map(|x| f32::from_bits(u32::from(x) << 16)))
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(at: *const u16) -> Self {
+        // SAFETY: the caller's promise.
+        let numbers = unsafe { at.cast::<[u16; 4]>().read_unaligned() };
+        Four(numbers.map(|x| half::f16::from_bits(x).to_f32()))
     }
 
     #[inline(always)]

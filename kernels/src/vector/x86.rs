@@ -56,7 +56,7 @@ unsafe fn pair_plainly<V: Vector, const N: usize>(x: V, next: V, at: *mut f32) {
 }
 
 macro_rules! vector {
-    ($name:ident, $inner:ty, $lanes:literal, ($load:ident, $widen:ident), $store:ident, $set:ident, $fma:ident,
+    ($name:ident, $inner:ty, $lanes:literal, ($load:ident, $widen:ident, $widen_f16:ident), $store:ident, $set:ident, $fma:ident,
      ($round:expr, $pair:expr), ($exp2:expr, ($reciprocal:expr, $inverse:expr), $exceeds:expr),
      [$($of_two:ident $instruction:ident),*] $(, first: $first:expr, weigh: $weigh:expr, line: $line:expr)?) => {
         #[derive(Clone, Copy)]
@@ -75,6 +75,12 @@ macro_rules! vector {
             unsafe fn load_bf16(at: *const u16) -> Self {
                 // SAFETY: as above.
                 $name(unsafe { $widen(at) })
+            }
+
+            #[inline(always)]
+            unsafe fn load_f16(at: *const u16) -> Self {
+                // SAFETY: as above.
+                $name(unsafe { $widen_f16(at) })
             }
 
             #[inline(always)]
@@ -167,7 +173,7 @@ macro_rules! avx512 {
             $name,
             __m512,
             16,
-            (_mm512_loadu_ps, widen_512),
+            (_mm512_loadu_ps, widen_512, widen_f16_512),
             _mm512_storeu_ps,
             _mm512_set1_ps,
             _mm512_fmadd_ps,
@@ -299,7 +305,7 @@ fn exp2_256(x: __m256) -> __m256 {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn widen_512(at: *const u16) -> __m512 {
+pub unsafe fn widen_512(at: *const u16) -> __m512 {
     // SAFETY: the caller lets 16 bf16 numbers be read.
     let numbers = unsafe { _mm256_loadu_si256(at.cast()) };
     _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(numbers)))
@@ -307,10 +313,24 @@ unsafe fn widen_512(at: *const u16) -> __m512 {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn widen_256(at: *const u16) -> __m256 {
+pub unsafe fn widen_256(at: *const u16) -> __m256 {
     // SAFETY: the caller lets 8 bf16 numbers be read.
     let numbers = unsafe { _mm_loadu_si128(at.cast()) };
     _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(numbers)))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub unsafe fn widen_f16_512(at: *const u16) -> __m512 {
+    // SAFETY: the caller lets 16 f16 numbers be read.
+    _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(at.cast()) })
+}
+
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub unsafe fn widen_f16_256(at: *const u16) -> __m256 {
+    // SAFETY: the caller lets 8 f16 numbers be read.
+    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(at.cast()) })
 }
 
 #[inline]
@@ -361,7 +381,7 @@ vector!(
     Avx2,
     __m256,
     8,
-    (_mm256_loadu_ps, widen_256),
+    (_mm256_loadu_ps, widen_256, widen_f16_256),
     _mm256_storeu_ps,
     _mm256_set1_ps,
     _mm256_fmadd_ps,

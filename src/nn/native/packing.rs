@@ -17,8 +17,10 @@ pub(super) fn of(cpu: Cpu) -> Option<String> {
         }
     };
     let numbers = |count: usize| -> Vec<f32> { (0..count).map(|i| i as f32 * 0.37).collect() };
-    let linear = [(70, 100), (33, 16)];
-    for (inputs, outputs) in linear {
+    // Numbers of no half, of f16 and of bf16.
+    let linear = [(70, 100, 0.37), (33, 16, 0.37), (33, 16, 1.0), (3, 16, 1.0)];
+    for (inputs, outputs, by) in linear {
+        let numbers = |count: usize| -> Vec<f32> { (0..count).map(|i| i as f32 * by).collect() };
         let (weight, bias) = (numbers(inputs * outputs), numbers(outputs));
         eat(Weights::linear(cpu, &weight, Some(&bias), inputs, outputs)
             .ok()?
