@@ -98,7 +98,8 @@ fn measures<O: Ops + Clone + 'static>(ops: O, source: &ModelSource) -> Vec<Measu
     all
 }
 
-/// Random weights of any name: about what keeps the variance of a layer's inputs.
+/// Random weights of any name: about what keeps the variance of a layer's inputs, rounded to f16, as the files of
+/// large models have them.
 struct Random;
 
 impl Tensors for Random {
@@ -117,7 +118,8 @@ impl Tensors for Random {
                 let scale = 1.7 / (inputs as f32).sqrt();
                 let mut next = || {
                     state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                    ((state >> 8) as f32 / (1 << 23) as f32 - 1.0) * scale
+                    let x = ((state >> 8) as f32 / (1 << 23) as f32 - 1.0) * scale;
+                    half::f16::from_f32(x).to_f32()
                 };
                 (0..count).map(|_| next()).collect()
             }

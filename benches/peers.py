@@ -1,5 +1,5 @@
 """Seconds of each network beside torch's and OpenVINO's, in one run:
-benches/peers [--sd15 32|64|whole] [--gradients | --start] [--avx2] [--precision f32|bf16] [--json FILE].
+benches/peers [--sd15 32|64|whole] [--gradients | --start] [--avx2] [--precision f32|bf16] [--only WORDS] [--json FILE].
 
 Medians on this machine, at the models' own sizes, f32 first and then bf16, Semblance's own (cargo bench --bench
 networks), torch and OpenVINO by turns: a ratio is the median over rounds, so what slows the machine for a while slows
@@ -7,7 +7,8 @@ all of them. `--sd15 SIDE` takes a U-Net of Stable Diffusion 1.5's shape with ra
 `--sd15 whole` all networks of such a model (for half an hour, with 20 GB of memory and 2 of disk). `--gradients` times
 forward and backward to latents and text instead, beside torch alone. `--start` times ours from nothing loaded to the
 first step, for a whole model of that shape (it takes 10 GB of disk for that long). `--avx2` holds everybody to AVX2, and
-so to f32. `--precision` leaves the other one out. benches/peers sets up what this needs outside the checkout. Not a test: it asserts nothing.
+so to f32. `--precision` leaves the other one out, `--only` every measure whose name
+lacks these words ("decode"). benches/peers sets up what this needs outside the checkout. Not a test: it asserts nothing.
 """
 import argparse
 import json
@@ -207,6 +208,7 @@ def main():
     p.add_argument("--start", action="store_true")
     p.add_argument("--avx2", action="store_true")
     p.add_argument("--precision", choices=("f32", "bf16"))
+    p.add_argument("--only", default="")
     p.add_argument("--json")
     a = p.parse_args()
     if a.start:
@@ -225,6 +227,9 @@ def compare(a, folder):
         cases = gradient_cases(a)
     else:
         cases = sd15(int(a.sd15)) if a.sd15 in ("32", "64") else networks(folder if a.sd15 else MINI)
+    known, cases = list(cases), {name: case for name, case in cases.items() if a.only in name}
+    if not cases:
+        sys.exit(f"--only {a.only!r} is in no measure's name: {', '.join(known)}")
     figures, paths = {}, {}
     for precision, dtype, path in [("f32", torch.float32, "avx2" if AVX2 else None), ("bf16", torch.bfloat16, ROUNDED)]:
         if (precision == "bf16" and not BF16) or a.precision not in (None, precision):
