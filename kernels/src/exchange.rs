@@ -108,13 +108,13 @@ impl Weights {
         };
         let inputs = self.inputs.saturating_sub(first).min(width);
         let from_row = (tap * self.padded + first) / step;
+        let mut room = [0.0; WIDEST * WIDEST];
         for q in 0..self.panels.count {
             let own = self.panels.width(q);
             let before = q * self.panels.wide;
             let outputs = self.outputs.saturating_sub(before).min(own);
             let at = before * self.column() + from_row * own;
             let numbers = at..at + inputs.div_ceil(step) * own;
-            let mut room = [0.0; WIDEST * WIDEST];
             let from = match self.storage.is_half() {
                 true => self.widened(numbers, &mut room),
                 false => self.data.get(numbers),

@@ -106,6 +106,9 @@ impl Conv {
             _ => (tiling.products(), inputs),
         };
         let layout = Weights::laid_out(cpu, taps, inputs_of_one, outputs, false);
-        Conv::over(layout.with(parts)?, inputs, window, tiling).ok()
+        let weights = layout.with(parts)?;
+        // Tiles take them as they lie.
+        let fits = tiling == Tiling::Direct || !weights.storage.is_half();
+        fits.then(|| Conv::over(weights, inputs, window, tiling).ok())?
     }
 }

@@ -196,6 +196,19 @@ fn parts_of_another_kind_are_refused() {
         for code in [3.0, -1.0, f32::NAN] {
             assert!(of(code).is_none(), "{cpu}");
         }
+        // A convolution by tiles takes no halves, though they be as many.
+        let window = Window {
+            size: 3,
+            stride: 1,
+            padding: (1, 1),
+        };
+        let kernel = noise(32 * 16 * 9, 1);
+        let conv = Conv::tiled(cpu, &kernel, &[0.0; 16], (32, 16), window, Tiling::TwoByTwo);
+        let mut tiled = conv.unwrap().parts();
+        tiled[0] = tiled[0].piece(0, tiled[0].len() / 2).unwrap();
+        tiled[2] = Packed::copy(&[1.0]).unwrap();
+        let again = Conv::of(cpu, (32, 16), window, Tiling::TwoByTwo, tiled);
+        assert!(again.is_none(), "{cpu}");
         // As long as halves are, or as numbers are, and not as the other.
         let kept = keeps(cpu, 0);
         assert_eq!(
