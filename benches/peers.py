@@ -7,8 +7,8 @@ all of them. `--sd15 SIDE` takes a U-Net of Stable Diffusion 1.5's shape with ra
 `--sd15 whole` all networks of such a model (for half an hour, with 20 GB of memory and 2 of disk). `--gradients` times
 forward and backward to latents and text instead, beside torch alone. `--start` times ours from nothing loaded to the
 first step, for a whole model of that shape (it takes 10 GB of disk for that long). `--avx2` holds everybody to AVX2, and
-so to f32. `--precision` leaves the other one out, `--only` every measure whose name
-lacks these words ("decode"). benches/peers sets up what this needs outside the checkout. Not a test: it asserts nothing.
+so to f32. `--precision` leaves the other one out, `--only` every measure whose name lacks these words ("decode").
+benches/peers sets up what this needs outside the checkout. Not a test: it asserts nothing.
 """
 import argparse
 import json

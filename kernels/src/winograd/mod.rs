@@ -111,9 +111,9 @@ impl Tiling {
             return Tiling::Direct;
         }
         let waits = CpuPath::best() == CpuPath::Amx;
-        let few = waits || cpu.precision() == Precision::F32;
+        let stays = waits || cpu.precision() == Precision::F32;
         match (waits, places) {
-            (_, ..64) if few => Tiling::Direct,
+            (_, ..64) if stays => Tiling::Direct,
             (true, ..256) => Tiling::TwoByTwo,
             (false, 64..) | (true, _) if weights <= 1 << 10 => Tiling::FourByFour,
             _ => Tiling::FourByTwo,
