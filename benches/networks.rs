@@ -1,18 +1,21 @@
 //! Seconds of each network of a model, ours beside candle's, in one run:
-//! `cargo bench --bench networks -- [FOLDER] [--sd15] [--gradients] [--shares] [--error] [--alone]
-//! [--turns] [--device NAME] [--json FILE]`.
+//! `cargo bench --bench networks -- [FOLDER] [--sd15 | --sd15-64] [--gradients] [--shares] [--error] [--start]
+//! [--outputs FROM TO] [--alone] [--turns] [--device NAME] [--json FILE]`.
 //!
 //! Medians on this machine, the backends by turns, at the model's own size. FOLDER is a model in
 //! diffusers layout, the embedded one by default; `--sd15` takes a U-Net of Stable Diffusion 1.5's
-//! shape with random weights instead (8 GB of memory). `--gradients` times the U-Net's readings instead,
+//! shape with random weights instead, on latents of 32 × 32, `--sd15-64` of 64 × 64 (8 GB of memory). `--gradients` times the U-Net's readings instead,
 //! beside its plain values, and says how much memory each takes over the weights at its peak. `--start
 //! FOLDER` takes the seconds from nothing loaded to the first prediction instead, from the model's files
 //! and from packed weights; `--shares` says which operations our time goes to, `--error` how far that
-//! U-Net's prediction is from candle's. `--alone` leaves candle out. `--turns` does so too, and times what standard input names,
+//! U-Net's prediction is from candle's. `--outputs` writes what each network gives for the inputs in FROM to TO
+//! (`outputs::write`), for benches/peers. `--alone` leaves candle out. `--turns` does so too, and times what standard input names,
 //! line by line, for benches/peers. `--device NAME` (cpu, or cuda or metal in a bench built with that feature) puts
 //! candle's operations there in candle's place, `--error` too. FILE gets a row for each measure.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "networks/outputs.rs"]
+mod outputs;
 #[path = "networks/timed.rs"]
 mod timed;
 #[path = "networks/turns.rs"]
@@ -24,7 +27,7 @@ use std::time::Instant;
 
 use semblance::job::Cancel;
 use semblance::model::unet::{UNet, UNetConfig};
-use semblance::model::{Builder, Pipeline};
+use semblance::model::{Builder, Outline, Pipeline};
 use semblance::nn::candle::device::Place;
 use semblance::nn::candle::{Candle, OnDevice};
 use semblance::nn::dual::Dual;
@@ -337,6 +340,12 @@ fn starts(native: &Native, source: &ModelSource) -> serde_json::Value {
             "load_s": load, "text_s": text, "step_s": step, "cpu_path": native.name(),
         }));
     }
+    let forecast = Outline::read(source).unwrap().weight_bytes(native);
+    println!(
+        "packed weights: {:.2} GB, forecast {:.2} GB",
+        packs.bytes() as f64 * 1e-9,
+        forecast as f64 * 1e-9
+    );
     rows.into()
 }
 
@@ -351,7 +360,7 @@ fn run() {
     let mut args = std::env::args().skip(1).filter(|a| a != "--bench");
     let (mut folder, mut json, mut large, mut device) = (None, None, None, None);
     let (mut gradients, mut parts, mut errors, mut start) = (false, false, false, false);
-    let (mut alone, mut turns) = (false, false);
+    let (mut alone, mut turns, mut outputs) = (false, false, None);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--json" => json = args.next(),
@@ -360,10 +369,14 @@ fn run() {
             "--sd15-64" => large = Some(64),
             "--gradients" => gradients = true,
             "--start" => start = true,
+            "--outputs" => {
+                outputs = Some([(); 2].map(|()| args.next().expect("--outputs takes two files")))
+            }
             "--shares" => parts = true,
             "--error" => errors = true,
             "--alone" => alone = true,
             "--turns" => turns = true,
+            option if option.starts_with('-') => panic!("no option {option}"),
             _ => folder = Some(arg),
         }
     }
@@ -382,6 +395,9 @@ fn run() {
         Some(folder) => ModelSource::Directory(folder.into()),
         None => ModelSource::Embedded(semblance_model_mini::FILES),
     };
+    if let Some([from, to]) = outputs {
+        return outputs::write(native, &source, from.as_ref(), to.as_ref());
+    }
     if errors {
         let side = large.unwrap_or(32);
         let error = match device {

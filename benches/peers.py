@@ -1,12 +1,13 @@
 """Seconds of each network beside torch's and OpenVINO's, in one run:
-benches/peers [--sd15 32|64|whole] [--gradients | --start] [--avx2] [--precision f32|bf16] [--only WORDS] [--json FILE].
+benches/peers [--sd15 32|64|whole] [--gradients | --start | --error] [--avx2] [--precision f32|bf16] [--only WORDS] [--json FILE].
 
 Medians on this machine, at the models' own sizes, f32 first and then bf16, Semblance's own (cargo bench --bench
 networks), torch and OpenVINO by turns: a ratio is the median over rounds, so what slows the machine for a while slows
 all of them. `--sd15 SIDE` takes a U-Net of Stable Diffusion 1.5's shape with random weights on SIDE x SIDE latents,
 `--sd15 whole` all networks of such a model (for half an hour, with 20 GB of memory and 2 of disk). `--gradients` times
 forward and backward to latents and text instead, beside torch alone. `--start` times ours from nothing loaded to the
-first step, for a whole model of that shape (it takes 10 GB of disk for that long). `--avx2` holds everybody to AVX2, and
+first step, for a whole model of that shape (it takes 10 GB of disk for that long). `--error` times nothing: it says how far
+from torch's f32 each network's result is, ours and torch's own in bf16 (norm of the difference over torch's norm). `--avx2` holds everybody to AVX2, and
 so to f32. `--precision` leaves the other one out, `--only` every measure whose name lacks these words ("decode").
 benches/peers sets up what this needs outside the checkout. Not a test: it asserts nothing.
 """
@@ -27,7 +28,8 @@ if AVX2:  # read when the peers are loaded
 import openvino as ov
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MINI = f"{REPO}/models/mini"
@@ -94,9 +96,54 @@ def start(a):
     with tempfile.TemporaryDirectory() as folder:
         write_sd15(folder)
         cmd = ["cargo", "bench", "-q", "--bench", "networks", "--", folder, "--start"] + (["--json", a.json] if a.json else [])
-        for path in ["auto"] + [ROUNDED] * BF16:
+        rows = []
+        for path in our_paths(a):
             print(f"SEMBLANCE_CPU={path}", flush=True)
             subprocess.run(cmd, cwd=REPO, env={**os.environ, "SEMBLANCE_CPU": path}, check=True)
+            rows += json.load(open(a.json)) if a.json else []
+        if a.json:
+            json.dump(rows, open(a.json, "w"), indent=1)
+
+
+def our_paths(a):
+    """Values of SEMBLANCE_CPU: the f32 path and then the bf16 one, where they are asked for and there."""
+    paths = {"f32": "avx2" if AVX2 else "auto"} | ({"bf16": ROUNDED} if BF16 else {})
+    return [path for precision, path in paths.items() if a.precision in (None, precision)]
+
+
+def errors(a, folder):
+    """Prints each network's distance from torch's f32."""
+    torch.manual_seed(1)
+    load = lambda kind, part: kind.from_pretrained(f"{folder}/{part}").float().eval()
+    unet, vae = load(UNet2DConditionModel, "unet"), load(AutoencoderKL, "vae")
+    text = load(CLIPTextModelWithProjection if folder == MINI else CLIPTextModel, "text_encoder")
+    tokens, side, scale = text.config.max_position_embeddings, unet.config.sample_size, vae.config.scaling_factor
+    ids = CLIPTokenizer.from_pretrained(f"{folder}/tokenizer")(
+        "a photo of a mountain lake, at sunset", padding="max_length", max_length=tokens, return_tensors="pt").input_ids
+    inputs = {"latent": torch.randn(1, 4, side, side), "words": torch.randn(1, tokens, unet.config.cross_attention_dim),
+              "picture": torch.rand(1, 3, 8 * side, 8 * side) * 2 - 1}
+    networks = {
+        "text": (text, lambda d: text(ids).last_hidden_state),
+        "U-Net": (unet, lambda d: unet(inputs["latent"].to(d), torch.tensor([500.0]), inputs["words"].to(d)).sample),
+        "encode": (vae, lambda d: vae.encode(inputs["picture"].to(d)).latent_dist.mean * scale),
+        "decode": (vae, lambda d: vae.decode(inputs["latent"].to(d) / scale).sample),
+    }
+    exact = {name: call(torch.float32).flatten() for name, (_, call) in networks.items()}
+    found = {"torch bf16": {name: call(module.to(torch.bfloat16) and torch.bfloat16).float().flatten() for name, (module, call) in networks.items()}}
+    with tempfile.TemporaryDirectory() as files:
+        save_file(inputs, f"{files}/in")
+        for path in our_paths(a) + ["portable"] * (a.sd15 is None):
+            cmd = ["cargo", "bench", "-q", "--bench", "networks", "--", *([folder] * (folder != MINI)), "--outputs", f"{files}/in", f"{files}/out"]
+            subprocess.run(cmd, cwd=REPO, env={**os.environ, "SEMBLANCE_CPU": path}, check=True)
+            found[f"ours {path}"] = load_file(f"{files}/out")
+    off = lambda x, name: ((x - exact[name]).norm() / exact[name].norm()).item()
+    print("%-20s" % "off torch's f32 by" + "".join("%20s" % name for name in found))
+    rows = []
+    for name in exact:
+        print("%-20s" % name + "".join("%20.1e" % off(x[name], name) for x in found.values()))
+        rows += [{"measure": name, "of": who, "error": off(x[name], name)} for who, x in found.items()]
+    if a.json:
+        json.dump(rows, open(a.json, "w"), indent=1)
 
 
 class Ours:
@@ -206,6 +253,7 @@ def main():
     p.add_argument("--sd15", choices=("32", "64", "whole"))
     p.add_argument("--gradients", action="store_true")
     p.add_argument("--start", action="store_true")
+    p.add_argument("--error", action="store_true")
     p.add_argument("--avx2", action="store_true")
     p.add_argument("--precision", choices=("f32", "bf16"))
     p.add_argument("--only", default="")
@@ -215,10 +263,14 @@ def main():
         return start(a)
     if a.gradients and a.sd15 == "whole":
         p.error("--gradients takes --sd15 32 or 64")
+    if a.error and a.sd15 in ("32", "64"):
+        p.error("--error takes --sd15 whole, or the embedded model without")
     torch.set_grad_enabled(False)
     with tempfile.TemporaryDirectory() as folder:
         if a.sd15 == "whole":
             write_sd15(folder)
+        if a.error:
+            return errors(a, folder if a.sd15 else MINI)
         compare(a, folder)
 
 

@@ -64,6 +64,32 @@ fn steps<O: Ops>(ops: &O) -> Vec<(String, Step<O>, Vec<Shape>)> {
         let step = Step::Conv(ops.make_conv(spec).unwrap(), added);
         all.push((format!("conv {i}"), step, shapes));
     }
+    // Of channels that are rounded on tiles, some of them with places that two share.
+    for (i, (from, outputs, added)) in [
+        (s(2, 6, 5, 32), 64, Added::PerSample),
+        (s(1, 5, 4, 96), 32, Added::Residual),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let seed = 7 + i as u32;
+        let spec = ConvSpec {
+            kernel: &noise(outputs * from.c * 9, seed + 50),
+            bias: &noise(outputs, seed + 90),
+            inputs: from.c,
+            outputs,
+            size: 3,
+            stride: 1,
+            padding: (1, 1),
+            map: None,
+        };
+        let more = match added {
+            Added::PerSample => s(from.n, 1, 1, outputs),
+            _ => s(from.n, from.h, from.w, outputs),
+        };
+        let step = Step::Conv(ops.make_conv(spec).unwrap(), added);
+        all.push((format!("wide conv {i}"), step, vec![from, more]));
+    }
     let (weight, bias) = (noise(5 * 14, 3), noise(14, 4));
     let spec = |bias| LinearSpec {
         weight: &weight,
@@ -96,6 +122,39 @@ fn steps<O: Ops>(ops: &O) -> Vec<(String, Step<O>, Vec<Shape>)> {
         let step = Step::GroupNorm(affine(12), 3, act);
         push(&format!("group norm, {act:?}"), step, &[shape]);
     }
+    let wide = s(2, 5, 7, 64);
+    let step = Step::GroupNorm(affine(64), 32, Act::Silu);
+    push("wide group norm", step, &[wide]);
+    let (weight, bias) = (noise(64 * 64, 8), noise(64, 9));
+    let step = ops.make_gate(LinearSpec {
+        weight: &weight,
+        bias: Some(&bias),
+        inputs: 64,
+        outputs: 64,
+    });
+    push("wide geglu", Step::Geglu(step.unwrap()), &[s(2, 1, 35, 64)]);
+    let step = ops.make_linear(LinearSpec {
+        weight: &weight,
+        bias: Some(&bias),
+        inputs: 64,
+        outputs: 64,
+    });
+    let step = Step::Linear(step.unwrap(), Added::Residual);
+    push("wide linear and residual", step, &[wide, wide]);
+    push(
+        "wide layer norm",
+        Step::LayerNorm(affine(64)),
+        &[s(2, 1, 9, 64)],
+    );
+    push("wide upsample", Step::Upsample(10, 14), &[wide]);
+    push("wide concat", Step::Concat, &[wide, s(2, 5, 7, 32)]);
+    push("wide stack", Step::Stack, &[s(1, 3, 4, 32), s(3, 3, 4, 32)]);
+    push(
+        "wide combine",
+        Step::Combine(vec![0.3, -1.7]),
+        &[wide, wide],
+    );
+    push("wide act", Step::Act(Act::Silu), &[wide]);
     push("layer norm", Step::LayerNorm(affine(13)), &[s(2, 1, 9, 13)]);
     let (q, k) = (s(2, 1, 61, 12), s(2, 1, 17, 12));
     push("attention", Step::Attention(3, Mask::None), &[q, k, k]);
@@ -187,6 +246,25 @@ fn of_every_operation_the_cotangent_is_the_transpose_of_the_tangent() {
                     "{} {name}: {pushed} is not {pulled} of {size}",
                     ops.name()
                 );
+            }
+        }
+    }
+    everywhere(Here, 1e-2);
+}
+
+#[test]
+fn every_operation_is_that_of_the_reference() {
+    struct Here;
+    impl Check for Here {
+        fn on<O: Derivatives + Clone + 'static>(&self, ops: &O, exact: f64) {
+            for ((name, step, shapes), (_, other, _)) in steps(ops).iter().zip(steps(&Candle)) {
+                let found = Values::new(ops, shapes, 20);
+                let found = step.run(ops, &found.refs()).unwrap();
+                let want = Values::new(&Candle, shapes, 20);
+                let want = other.run(&Candle, &want.refs()).unwrap();
+                let name = format!("{} {name}", ops.name());
+                let want = Candle.numbers(&want).unwrap();
+                near(&name, &ops.numbers(&found).unwrap(), &want, exact);
             }
         }
     }
@@ -384,12 +462,13 @@ fn values_are_the_same_bits_in_every_reading() {
                 let x = dual.moving(case.map("x"), case.map("dx")).unwrap();
                 let c = dual.moving(case.tokens("c"), case.tokens("dc")).unwrap();
                 let y = case.forward(&dual, &x, &c);
-                assert!(dual.numbers(&y.out).unwrap() == plain, "{}", case.name);
+                let what = format!("{}: {}", ops.name(), case.name);
+                assert!(dual.numbers(&y.out).unwrap() == plain, "{what}");
                 let tape = Tape::new(ops, Memory::Checkpoints);
                 let x = tape.watch(case.map("x")).unwrap();
                 let c = tape.watch(case.tokens("c")).unwrap();
                 let y = case.forward(&tape, &x, &c);
-                assert!(tape.numbers(&y.out).unwrap() == plain, "{}", case.name);
+                assert!(tape.numbers(&y.out).unwrap() == plain, "{what}");
             }
         }
     }

@@ -3,6 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg(feature = "embedded-model")]
 
+#[path = "support/noise.rs"]
+mod noise;
+#[path = "support/paths.rs"]
+mod paths;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -10,8 +15,14 @@ use safetensors::SafeTensors;
 use semblance::diffusion::{Condition, Denoiser, Guidance, Schedule, Span, ddim};
 use semblance::job::{Cancel, Control, Phase};
 use semblance::model::{Pipeline, TextEmbedding};
+use semblance::nn::native::Native;
+use semblance::nn::tape::{Memory, Tape};
+use semblance::nn::{Ops, Shape};
 use semblance::weights::ModelSource;
 use semblance::{Latent, Result};
+use semblance_kernels::{Cpu, CpuPath, Precision};
+
+use noise::noise;
 
 /// What the contract of the embedded model allows between the two programs.
 const TOLERANCE: f32 = 1e-3;
@@ -151,5 +162,68 @@ fn the_embedded_model_takes_every_step_as_diffusers_does() {
         let error = largest_error(&picture, &reference(&format!("picture{scale:.0}")));
         println!("{name} picture: {error:.1e}");
         assert!(error <= TOLERANCE, "{name} picture: off by {error}");
+    }
+}
+
+/// What the embedded model's networks give on `ops`: a text, two predictions at once, a picture, its encoding, and the
+/// gradients of a prediction to latents and text.
+fn everything(ops: &Native) -> Vec<(&'static str, Vec<f32>)> {
+    let run = Cancel::new();
+    let source = ModelSource::Embedded(semblance_model_mini::FILES);
+    let p = Pipeline::load_on(ops.clone(), &source, &run).unwrap();
+    let latent = |seed| Latent {
+        data: noise(4 * 16 * 16, seed),
+        channels: 4,
+        height: 16,
+        width: 16,
+    };
+    let (x, y) = (latent(1), latent(2));
+    let text = p.encode_text(PROMPT, &run).unwrap();
+    let context = p.context(&text).unwrap();
+    let two = p.unet(&[(&x, 500.0, &context), (&y, 300.0, &context)], &run);
+    let picture = p.vae_decode(&x, &run).unwrap();
+    let encoded = p.vae_encode(&picture, 128, 128, &run).unwrap();
+
+    let net = p.unet_network();
+    let tape = Tape::new(ops, Memory::Checkpoints);
+    let map = Shape::map(1, 16, 16, 4);
+    let tokens = Shape::tokens(1, text.length, text.width);
+    let watch = |x: &[f32], s| tape.watch(ops.value(x.to_vec(), s).unwrap()).unwrap();
+    let (latents, words) = (watch(&x.data, map), watch(&text.data, tokens));
+    let keys = net.text_keys(&tape, &words).unwrap();
+    let out = net.forward(&tape, &latents, &[500.0], &keys, &run).unwrap();
+    let g = ops.value(noise(map.len(), 5), map).unwrap();
+    let back = tape.backward(&[(&out.out, &g)], &[&latents, &words], &run);
+    let back = back.unwrap();
+    let gradient = |i: usize| ops.numbers(&back[i]).unwrap();
+    vec![
+        ("gradient to latents", gradient(0)),
+        ("gradient to text", gradient(1)),
+        ("text", text.data),
+        (
+            "predictions",
+            two.unwrap().into_iter().flat_map(|l| l.data).collect(),
+        ),
+        ("picture", picture),
+        ("encoding", encoded.data),
+    ]
+}
+
+#[test]
+fn the_embedded_model_is_the_same_to_rounding_on_every_path() {
+    let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x).powi(2)).sum::<f64>();
+    let reference = everything(&Native::new(Cpu::new(CpuPath::Portable).unwrap()));
+    for ops in paths::paths() {
+        let allowed = match ops.cpu().precision() {
+            Precision::F32 => 2e-4,
+            Precision::Bf16 => 3e-2,
+        };
+        for ((name, found), (_, wanted)) in everything(&ops).iter().zip(&reference) {
+            assert_eq!(found.len(), wanted.len(), "{name}");
+            let apart = norm(&mut found.iter().zip(wanted).map(|(a, b)| a - b));
+            let error = (apart / norm(&mut wanted.iter().copied())).sqrt();
+            println!("{}: {name}: {error:.1e}", ops.name());
+            assert!(error <= allowed, "{}: {name}: off by {error}", ops.name());
+        }
     }
 }

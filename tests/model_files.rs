@@ -146,7 +146,43 @@ fn other_families_and_options_are_refused_by_name() {
             "attention_head_dim",
             json!([4]),
             Code::InvalidModel,
-            "divisor",
+            "attention_head_dim = 1 numbers: must be one number, or 3: one for each block",
+        ),
+        (
+            "attention_head_dim",
+            json!([2, 2, 2, 2]),
+            Code::InvalidModel,
+            "attention_head_dim = 4 numbers",
+        ),
+        (
+            "attention_head_dim",
+            json!(-4),
+            Code::InvalidModel,
+            "attention_head_dim = -4: must be a number, or a list",
+        ),
+        (
+            "layers_per_block",
+            json!([1, 2, 1]),
+            Code::UnsupportedModel,
+            "layers_per_block = [1,2,1]: only the same for every block",
+        ),
+        (
+            "sample_size",
+            json!([8, 8]),
+            Code::InvalidModel,
+            "sample_size = [8,8]: invalid type: sequence",
+        ),
+        (
+            "reverse_transformer_layers_per_block",
+            json!([1, 1, 1]),
+            Code::UnsupportedModel,
+            "reverse_transformer_layers_per_block = [1,1,1]",
+        ),
+        (
+            "mid_block_type",
+            Value::Null,
+            Code::UnsupportedModel,
+            "mid_block_type = null: a network without a middle block",
         ),
         ("block_out_channels", json!([]), Code::InvalidModel, "1..=8"),
         (
@@ -200,10 +236,19 @@ fn other_families_and_options_are_refused_by_name() {
     for (key, value, word) in [
         ("beta_start", json!(-1), "beta_start = -1"),
         ("beta_end", json!(2), "beta_end = 2"),
-        ("beta_schedule", json!("wavy"), "wavy"),
+        ("beta_schedule", json!("wavy"), "beta_schedule = \"wavy\""),
+        (
+            "steps_offset",
+            json!(999),
+            "scheduler_config.json: steps_offset = 999: must be 0..=49",
+        ),
         ("num_train_timesteps", json!(0), "1..=100000"),
         ("num_train_timesteps", json!(1u64 << 60), "1..=100000"),
-        ("prediction_type", json!("dreams"), "dreams"),
+        (
+            "prediction_type",
+            json!("sample"),
+            "prediction_type = \"sample\"",
+        ),
         ("timestep_spacing", json!("random"), "random"),
         ("trained_betas", json!([0.5]), "trained_betas"),
     ] {
@@ -213,7 +258,35 @@ fn other_families_and_options_are_refused_by_name() {
             &[word],
         );
     }
+    for (key, value, words) in [
+        (
+            "_class_name",
+            json!("FlowMatchEulerDiscreteScheduler"),
+            [
+                "_class_name = FlowMatchEulerDiscreteScheduler",
+                "DDIMScheduler",
+            ],
+        ),
+        ("use_flow_sigmas", json!(true), ["use_flow_sigmas", "false"]),
+        // diffusers clips where the file does not say.
+        (
+            "_class_name",
+            json!("DDPMScheduler"),
+            ["clip_sample", "off"],
+        ),
+    ] {
+        let set = |f: &Path| {
+            set(f, scheduler, "clip_sample", Value::Null);
+            set(f, scheduler, key, value);
+        };
+        refused(set, Code::UnsupportedModel, &words);
+    }
     let text = "text_encoder/config.json";
+    refused(
+        |f| set(f, text, "use_attention_mask", json!(true)),
+        Code::UnsupportedModel,
+        &["use_attention_mask = true: only false"],
+    );
     refused(
         |f| set(f, text, "num_attention_heads", json!(3)),
         Code::InvalidModel,
@@ -248,6 +321,36 @@ fn missing_and_foreign_files_are_named() {
             "safe_serialization",
         ],
     );
+    for (name, code, word) in [
+        (
+            "diffusion_pytorch_model.fp16-00001-of-00002.safetensors",
+            Code::UnsupportedModel,
+            "split over several files",
+        ),
+        (
+            "diffusion_pytorch_model.safetensors.index.fp16.json",
+            Code::UnsupportedModel,
+            "split over several files",
+        ),
+        (
+            "diffusion_pytorch_model.non_ema.safetensors",
+            Code::UnsupportedModel,
+            "non_ema.safetensors: the weights have another name",
+        ),
+        (
+            "diffusion_pytorch_model.fp16.bin",
+            Code::UnsupportedModel,
+            "fp16.bin: the weights are a pickle",
+        ),
+    ] {
+        let rename = |f: &Path| fs::rename(f.join(UNET), f.join("unet").join(name)).unwrap();
+        refused(rename, code, &[word]);
+    }
+    let folder = |f: &Path| {
+        fs::remove_file(f.join(UNET)).unwrap();
+        fs::create_dir(f.join(UNET)).unwrap();
+    };
+    refused(folder, invalid, &[UNET, "not a regular file"]);
     for (bytes, word) in [
         (&b"PK\x03\x04 and more bytes"[..], "pickle"),
         (b"\x80\x02}q\x00(X and more", "pickle"),
@@ -379,4 +482,22 @@ fn two_thousand_files_with_a_changed_byte_or_a_cut_never_panic() {
         }
         let _ = open(file);
     }
+}
+
+#[test]
+fn a_list_of_one_number_for_every_block_is_that_number() {
+    let folder = damaged(|f| {
+        for key in [
+            "layers_per_block",
+            "cross_attention_dim",
+            "transformer_layers_per_block",
+        ] {
+            let file = "unet/config.json";
+            let json: Value = serde_json::from_slice(&fs::read(f.join(file)).unwrap()).unwrap();
+            let one = json.get(key).cloned().unwrap_or(json!(1));
+            set(f, file, key, json!([one, one, one]));
+        }
+    });
+    let source = ModelSource::Directory(folder.path().into());
+    Pipeline::load(&source, &Cancel::new()).unwrap();
 }

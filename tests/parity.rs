@@ -4,6 +4,8 @@
 
 #[path = "support/devices.rs"]
 mod devices;
+#[path = "support/paths.rs"]
+mod paths;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use semblance::nn::candle::Candle;
 use semblance::nn::native::Native;
 use semblance::weights::ModelSource;
 use semblance::{Code, Latent};
-use semblance_kernels::{Cpu, CpuPath, Precision};
+use semblance_kernels::Precision;
 
 /// Largest error allowed, as a part of the reference's own range.
 const TOLERANCE: f32 = 1e-4;
@@ -47,7 +49,7 @@ trait Check {
     fn case<O: Ops + Clone + 'static>(&self, case: &Case<O>);
 }
 
-/// Runs `check` on candle, on candle's devices and on every path of the native backend that this CPU has.
+/// Runs `check` on candle, on candle's devices and on every path of the native backend.
 fn everywhere(check: impl Check) {
     Case::on(Candle, TOLERANCE)
         .iter()
@@ -56,16 +58,12 @@ fn everywhere(check: impl Check) {
         let cases = Case::on(device, TOLERANCE);
         cases.iter().for_each(|c| check.case(c));
     }
-    for path in CpuPath::ALL {
-        let Ok(cpu) = Cpu::new(path) else {
-            println!("skipped: no {path} here");
-            continue;
-        };
-        let tolerance = match cpu.precision() {
+    for ops in paths::paths() {
+        let tolerance = match ops.cpu().precision() {
             Precision::F32 => TOLERANCE,
             Precision::Bf16 => TOLERANCE_BF16,
         };
-        let cases = Case::on(Native::new(cpu), tolerance);
+        let cases = Case::on(ops, tolerance);
         cases.iter().for_each(|c| check.case(c));
     }
 }

@@ -14,6 +14,7 @@ use semblance::layer::{
     Rect, SampleType,
 };
 use semblance::{Code, Edit, Engine, EngineOptions, FreeText, ModelChoice, Recipe, Stamp};
+use semblance_kernels::{Cpu, CpuPath};
 
 const WIDTH: u32 = 160;
 const HEIGHT: u32 = 120;
@@ -347,10 +348,45 @@ fn a_cpu_path_asked_for_is_honoured_or_refused() {
         };
         assert!(made.contains(taken), "{path}: {made}");
     }
+    for path in CpuPath::ALL {
+        let said = with(path.name()).unwrap();
+        let told = match Cpu::new(path) {
+            Ok(cpu) => format!(r#""cpu_path":"native-{cpu}""#),
+            Err(error) => format!("refused=InvalidParameter {error}"),
+        };
+        assert!(said.contains(&told), "{path}: {said}");
+    }
+    // On every CPU the first of these that it has.
+    let path = (CpuPath::ALL.iter().rev()).find_map(|path| Cpu::new(*path).ok());
+    let fallen = with("amx,avx512bf16,avx512,avx2,portable").unwrap();
+    assert!(
+        fallen.contains(&format!(r#""cpu_path":"native-{}""#, path.unwrap())),
+        "{fallen}"
+    );
     let refused = with("sse9").unwrap();
     assert!(
         refused.contains("refused=InvalidParameter") && refused.contains("SEMBLANCE_CPU = sse9"),
         "{refused}"
+    );
+}
+
+#[test]
+fn a_cpu_path_that_an_option_asks_for_is_taken_or_refused() {
+    let engine = |cpu: &str| {
+        Engine::new(EngineOptions {
+            cpu: Some(cpu.into()),
+            ..options(&tiny())
+        })
+    };
+    let path = engine("portable").unwrap().describe().unwrap();
+    assert!(path.contains(r#""cpu_path":"native-portable""#), "{path}");
+    let error = engine("amx,mmx").unwrap_err();
+    assert_eq!(error.code(), Code::InvalidParameter);
+    assert_eq!(error.parameter(), "cpu");
+    let text = error.to_string();
+    assert!(
+        text.starts_with("cpu = amx,mmx: this CPU can take portable"),
+        "{text}"
     );
 }
 

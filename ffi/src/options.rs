@@ -17,6 +17,7 @@ struct Document {
     model_folder: Option<PathBuf>,
     threads: Option<usize>,
     memory_limit: Option<u64>,
+    cpu: Option<String>,
     #[serde(default)]
     attribute_folders: Vec<PathBuf>,
     packed_folder: Option<PathBuf>,
@@ -52,6 +53,7 @@ pub fn parse(json: &str) -> Result<(EngineOptions, Level)> {
         model,
         threads: document.threads.and_then(NonZeroUsize::new),
         memory_limit: document.memory_limit,
+        cpu: document.cpu,
         attribute_folders: document.attribute_folders,
         packed_folder: document.packed_folder,
     };
@@ -72,12 +74,13 @@ mod tests {
 
     #[test]
     fn every_option_arrives() {
-        let json = r#"{"semblance":1,"model_folder":"/m","threads":3,"memory_limit":7,
+        let json = r#"{"semblance":1,"model_folder":"/m","threads":3,"memory_limit":7,"cpu":"avx2",
                        "attribute_folders":["/a"],"packed_folder":"","log_level":"debug"}"#;
         let (options, level) = parse(json).unwrap();
         assert_eq!(options.model, ModelChoice::Folder("/m".into()));
         assert_eq!(options.threads.map(NonZeroUsize::get), Some(3));
         assert_eq!(options.memory_limit, Some(7));
+        assert_eq!(options.cpu.as_deref(), Some("avx2"));
         assert_eq!(options.attribute_folders, [PathBuf::from("/a")]);
         assert_eq!(options.packed_folder, Some(PathBuf::new()));
         assert_eq!(level, Level::Debug);

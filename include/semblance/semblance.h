@@ -316,6 +316,10 @@ typedef struct semblance_api {
    *    "model_folder": "/path",        a model in diffusers layout; absent: the embedded one
    *    "threads": 4,                   1..=256; absent: all cores
    *    "memory_limit": 4294967296,     bytes for weights and jobs; absent: what is free
+   *    "cpu": "amx,auto",              the first of these that this CPU has: "portable", "avx2",
+   *                                    "avx512", "avx512bf16", "amx" (the last two round to
+   *                                    bf16; "amx" asks the system for tiles), "auto"; absent:
+   *                                    what SEMBLANCE_CPU in the environment says, or "auto"
    *    "attribute_folders": ["/path"], folders with further attribute files (*.toml)
    *    "packed_folder": "/path",       where weights of large models are kept packed, 16 GiB at
    *                                    most, for the next start; "": nowhere; absent: what

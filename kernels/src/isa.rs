@@ -9,7 +9,7 @@ use std::fmt;
 
 use crate::amx;
 use crate::bf16;
-use crate::cpu::{self, CpuError, CpuPath};
+use crate::cpu::{self, CpuError, CpuFamily, CpuPath};
 use crate::halves::Storage;
 use crate::vector::{self, Vector};
 
@@ -19,6 +19,8 @@ pub struct Cpu {
     path: CpuPath,
     /// The path of all but AMX's tiles: another one only where those are emulated.
     vectors: CpuPath,
+    /// Whose figures count.
+    family: CpuFamily,
 }
 
 impl Cpu {
@@ -31,10 +33,30 @@ impl Cpu {
         if path == CpuPath::Amx {
             amx::ask().map_err(|refusal| CpuError::refused(path, refusal))?;
         }
-        Ok(Cpu {
+        Ok(Cpu::of(path, path).as_of(CpuFamily::here()))
+    }
+
+    fn of(path: CpuPath, vectors: CpuPath) -> Cpu {
+        let family = CpuFamily::Other;
+        Cpu {
             path,
-            vectors: path,
-        })
+            vectors,
+            family,
+        }
+    }
+
+    /// The same instructions by the figures of `family`, where they make a difference: on other paths there is
+    /// only one way.
+    pub fn as_of(self, family: CpuFamily) -> Cpu {
+        match self.path {
+            CpuPath::Avx512 | CpuPath::Avx512Bf16 => Cpu { family, ..self },
+            _ => self,
+        }
+    }
+
+    /// By whose figures it computes.
+    pub fn family(self) -> CpuFamily {
+        self.family
     }
 
     /// The first of `paths` that can be taken: what is wished for, and what to fall back to. The
@@ -60,13 +82,19 @@ impl Cpu {
         Cpu::first(&cpu::wished()?)
     }
 
+    /// The first that can be taken of the paths that `asked` names, with commas between them; `by` is what errors
+    /// call the wish.
+    ///
+    /// Errors when it names something else than paths, or none that can be taken.
+    pub fn asked(by: &'static str, asked: &str) -> Result<Cpu, CpuError> {
+        let paths = cpu::named(asked).map_err(|e| e.by(by))?;
+        Cpu::first(&paths).map_err(|e| e.by(by))
+    }
+
     /// [`CpuPath::Amx`] with its tile instructions in software, on any CPU: what tests take where there
     /// is no AMX. Some thousand times slower than tiles.
     pub fn emulated_amx() -> Cpu {
-        Cpu {
-            path: CpuPath::Amx,
-            vectors: CpuPath::recommended(),
-        }
+        Cpu::of(CpuPath::Amx, CpuPath::recommended())
     }
 
     /// The path.
@@ -144,12 +172,15 @@ impl Cpu {
     }
 }
 
+/// All that results depend on: a path's name, then what it is besides.
 impl fmt::Display for Cpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.path == self.vectors {
-            true => self.path.fmt(f),
-            false => write!(f, "{} in software", self.path),
-        }
+        let more = match (self.path == self.vectors, self.family) {
+            (false, _) => "-in-software",
+            (true, CpuFamily::Intel) => "-intel",
+            (true, CpuFamily::Other) => "",
+        };
+        write!(f, "{}{more}", self.path)
     }
 }
 

@@ -56,7 +56,7 @@ pub use attention_derivative::{
 };
 pub use conv::{Conv, Size, Window};
 pub use conv_transposed::ConvTransposed;
-pub use cpu::{CpuError, CpuPath};
+pub use cpu::{CpuError, CpuFamily, CpuPath};
 pub use derivative::{
     GroupNorm, Way, activate_derivative, group_norm_derivative, layer_norm_derivative,
 };

@@ -167,6 +167,15 @@ pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> Re
     Ok(out)
 }
 
+/// Lets the system take back what this thread keeps of its scratch, until a kernel needs it.
+pub(crate) fn offer_scratch() {
+    SCRATCH.with_borrow_mut(|kept| {
+        // Small pieces are the allocator's, and no memory to speak of.
+        kept.retain(|b| b.paged || 4 * b.len() < pages::LARGE);
+        kept.iter_mut().for_each(Buffer::offer);
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

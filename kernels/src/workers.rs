@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder, Yield};
 
+use crate::memory;
 use crate::team::{Called, Team};
 
 /// Threads that are kept awake at most: small networks have no work for more, and all of them look for it
@@ -90,6 +91,12 @@ impl Workers {
             drop(turn);
             f()
         })
+    }
+
+    /// Lets the system take back what the threads keep for their kernels: for the end of a long run. Does not wait
+    /// until they have.
+    pub fn rest(&self) {
+        self.pool.spawn_broadcast(|_| memory::offer_scratch());
     }
 }
 

@@ -9,6 +9,7 @@
 use serde::Deserialize;
 
 use crate::error::{Code, Error, Result};
+use crate::fields::shorten;
 
 /// What the network predicts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -56,12 +57,12 @@ pub struct ScheduleConfig {
     pub class_name: String,
     /// Training timesteps T.
     pub num_train_timesteps: usize,
-    /// First β.
-    pub beta_start: f64,
+    /// First β; the class's default when absent, as the next two.
+    pub beta_start: Option<f64>,
     /// Last β.
-    pub beta_end: f64,
+    pub beta_end: Option<f64>,
     /// How β grows.
-    pub beta_schedule: Betas,
+    pub beta_schedule: Option<Betas>,
     /// What the network predicts.
     pub prediction_type: Prediction,
     /// Which timesteps are visited.
@@ -76,6 +77,8 @@ pub struct ScheduleConfig {
     pub clip_sample: Option<bool>,
     /// Whether diffusers would threshold x_0.
     pub thresholding: bool,
+    /// Whether diffusers would take the noise levels of a flow.
+    pub use_flow_sigmas: bool,
     /// βs given one by one.
     pub trained_betas: Option<Vec<f64>>,
 }
@@ -86,9 +89,9 @@ impl Default for ScheduleConfig {
         ScheduleConfig {
             class_name: "PNDMScheduler".into(),
             num_train_timesteps: 1000,
-            beta_start: 1e-4,
-            beta_end: 0.02,
-            beta_schedule: Betas::Linear,
+            beta_start: None,
+            beta_end: None,
+            beta_schedule: None,
             prediction_type: Prediction::Epsilon,
             timestep_spacing: Spacing::Leading,
             steps_offset: 0,
@@ -96,6 +99,7 @@ impl Default for ScheduleConfig {
             rescale_betas_zero_snr: false,
             clip_sample: None,
             thresholding: false,
+            use_flow_sigmas: false,
             trained_betas: None,
         }
     }
@@ -110,6 +114,49 @@ pub struct Schedule {
     spacing: Spacing,
     offset: usize,
 }
+
+/// Classes of diffusers whose noise levels are those of [`Betas`], and what β is where a file does not say.
+const CLASSES: [(&[&str], f64, f64, Betas); 3] = [
+    (
+        &[
+            "DDIMInverseScheduler",
+            "DDIMParallelScheduler",
+            "DDIMScheduler",
+            "DDPMParallelScheduler",
+            "DDPMScheduler",
+            "DEISMultistepScheduler",
+            "DPMSolverMultistepInverseScheduler",
+            "DPMSolverMultistepScheduler",
+            "DPMSolverSinglestepScheduler",
+            "EulerAncestralDiscreteScheduler",
+            "EulerDiscreteScheduler",
+            "LMSDiscreteScheduler",
+            "PNDMScheduler",
+            "SASolverScheduler",
+            "UniPCMultistepScheduler",
+        ],
+        1e-4,
+        0.02,
+        Betas::Linear,
+    ),
+    (
+        &[
+            "DPMSolverSDEScheduler",
+            "HeunDiscreteScheduler",
+            "KDPM2AncestralDiscreteScheduler",
+            "KDPM2DiscreteScheduler",
+        ],
+        0.00085,
+        0.012,
+        Betas::Linear,
+    ),
+    (
+        &["LCMScheduler", "TCDScheduler"],
+        0.00085,
+        0.012,
+        Betas::ScaledLinear,
+    ),
+];
 
 /// The largest T that is believed; published models have 1000. Bounds the work of a hostile file.
 const MAX_TRAIN_TIMESTEPS: usize = 100_000;
@@ -127,19 +174,47 @@ impl Schedule {
                 "scheduler: num_train_timesteps = {steps}: must be 1..={MAX_TRAIN_TIMESTEPS}"
             ));
         }
-        let (b0, b1) = (config.beta_start, config.beta_end);
+        let class = config.class_name.as_str();
+        let known = CLASSES.into_iter().find(|known| known.0.contains(&class));
+        let Some((_, b0, b1, growth)) = known else {
+            let all = CLASSES.iter().flat_map(|known| known.0);
+            return Err(Error::new(
+                Code::UnsupportedModel,
+                format!(
+                    "scheduler: _class_name = {}: must be one of those whose noise levels β gives",
+                    shorten(class),
+                ),
+            )
+            .with_hint(all.copied().collect::<Vec<_>>().join(", ")));
+        };
+        let b0 = config.beta_start.unwrap_or(b0);
+        let b1 = config.beta_end.unwrap_or(b1);
         if !(b0 > 0.0 && b0 <= b1 && b1 < 1.0) {
             return invalid(format!(
                 "scheduler: beta_start = {b0}, beta_end = {b1}: must be 0 < start ≤ end < 1"
             ));
         }
-        let ddim = config.class_name == "DDIMScheduler";
-        if config.clip_sample.unwrap_or(ddim) || config.thresholding {
+        if config.use_flow_sigmas {
+            let what = "scheduler: use_flow_sigmas = true: must be false";
+            return Err(Error::new(Code::UnsupportedModel, what));
+        }
+        let ddim = class.starts_with("DDIM");
+        let clips = ddim || class.starts_with("DDPM");
+        if config.clip_sample.unwrap_or(clips) || config.thresholding {
             return Err(Error::new(
                 Code::UnsupportedModel,
                 "scheduler: clip_sample or thresholding is on: must be off",
             )
             .with_hint("latent models are trained without; set both to false"));
+        }
+        // As many steps as anybody takes must fit.
+        let few = steps.min(20);
+        let most = steps - 1 - (few - 1) * (steps / few);
+        if config.timestep_spacing == Spacing::Leading && config.steps_offset > most {
+            return invalid(format!(
+                "scheduler: steps_offset = {}: must be 0..={most}",
+                config.steps_offset
+            ));
         }
         let betas = match &config.trained_betas {
             Some(b) if b.len() == steps && b.iter().all(|b| *b > 0.0 && *b < 1.0) => b.clone(),
@@ -149,7 +224,7 @@ impl Schedule {
                     b.len()
                 ));
             }
-            None => betas(config.beta_schedule, b0, b1, steps),
+            None => betas(config.beta_schedule.unwrap_or(growth), b0, b1, steps),
         };
         let mut levels: Vec<f64> = betas
             .iter()
@@ -162,7 +237,8 @@ impl Schedule {
             rescale_to_zero_terminal_snr(&mut levels);
         }
         let first = levels.first().copied().unwrap_or(1.0);
-        let to_one = config.set_alpha_to_one.unwrap_or(ddim);
+        let one = ddim || class.starts_with("LCM") || class.starts_with("TCD");
+        let to_one = config.set_alpha_to_one.unwrap_or(one);
         Ok(Schedule {
             last: if to_one { 1.0 } else { first },
             levels,

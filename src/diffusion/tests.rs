@@ -130,9 +130,9 @@ fn off(a: &[f32], b: &[f32]) -> f32 {
 fn mini() -> ScheduleConfig {
     ScheduleConfig {
         class_name: "DDIMScheduler".into(),
-        beta_start: 0.00085,
-        beta_end: 0.012,
-        beta_schedule: Betas::ScaledLinear,
+        beta_start: Some(0.00085),
+        beta_end: Some(0.012),
+        beta_schedule: Some(Betas::ScaledLinear),
         prediction_type: Prediction::V,
         timestep_spacing: Spacing::Trailing,
         rescale_betas_zero_snr: true,
@@ -359,8 +359,8 @@ fn schedules_out_of_range_are_refused() {
     };
     assert_eq!(bad(|c| c.num_train_timesteps = 0), Code::InvalidModel);
     assert_eq!(bad(|c| c.num_train_timesteps = 1 << 40), Code::InvalidModel);
-    assert_eq!(bad(|c| c.beta_start = f64::NAN), Code::InvalidModel);
-    assert_eq!(bad(|c| c.beta_end = 1.0), Code::InvalidModel);
+    assert_eq!(bad(|c| c.beta_start = Some(f64::NAN)), Code::InvalidModel);
+    assert_eq!(bad(|c| c.beta_end = Some(1.0)), Code::InvalidModel);
     assert_eq!(
         bad(|c| c.trained_betas = Some(vec![0.1])),
         Code::InvalidModel

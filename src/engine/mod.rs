@@ -60,6 +60,10 @@ pub struct EngineOptions {
     /// Bytes that the engine may use: weights, loaded ones too, and one job, a quarter of it for what
     /// is kept between jobs. The machine's free memory for what is still to be taken when absent.
     pub memory_limit: Option<u64>,
+    /// The CPU path that computes, or several with commas between them, of which the first that this CPU has is
+    /// taken: `portable`, `avx2`, `avx512`, `avx512bf16`, `amx` or `auto`. What `SEMBLANCE_CPU` in the environment
+    /// says when absent, and `auto` without it: exact f32, never tiles.
+    pub cpu: Option<String>,
     /// Folders with further attribute files (`*.toml`).
     pub attribute_folders: Vec<PathBuf>,
     /// Where the weights of large models are kept as they were packed, so that the next start only
@@ -128,10 +132,11 @@ impl Engine {
     ///
     /// Errors: [`Code::ModelNotFound`], [`Code::InvalidModel`], [`Code::UnsupportedModel`] for the
     /// model, [`Code::InvalidParameter`] for the options, for a `SEMBLANCE_CPU` in the environment that
-    /// names no path of this CPU and for a `SEMBLANCE_DEVICE` that this build does not serve,
+    /// names no path of this CPU where no option does, and for a `SEMBLANCE_DEVICE` that this build does not serve,
     /// [`Code::Io`] for an attribute folder.
     pub fn new(options: EngineOptions) -> Result<Self> {
-        Engine::on(options, seat::chosen)
+        let cpu = options.cpu.clone();
+        Engine::on(options, |cache| seat::chosen(cpu.as_deref(), cache))
     }
 
     /// As [`Engine::new`], on the backend that `seat` makes to keep so many bytes between edits.
@@ -192,7 +197,7 @@ impl Engine {
         let shared = &self.0;
         let model = shared.model_id();
         let outline = &shared.outline;
-        let (work, weights) = (shared.most_work(2), outline.weight_bytes());
+        let (work, weights) = (shared.most_work(2), shared.weight_bytes());
         let value = json!({
             "version": crate::VERSION,
             "recipe_version": crate::recipe::RECIPE_VERSION,
@@ -289,9 +294,10 @@ impl Engine {
     /// [`Code::InvalidModel`] when the model's numbers are not finite.
     pub fn run(&self, request: &Request, control: &Control) -> Result<Edit> {
         let _mode = FpScope::enter();
-        self.0
-            .pool()?
-            .run(|| self.0.seat.run(&self.0, request, control))
+        let pool = self.0.pool()?;
+        let edit = pool.run(|| self.0.seat.run(&self.0, request, control));
+        pool.rest();
+        edit
     }
 
     /// Forgets cached encodings and inversions.
@@ -311,6 +317,10 @@ impl Shared {
     fn pixels(&self) -> Result<Arc<Workers>> {
         let make = || pool("semblance-pixels", self.threads);
         self.pixels.get_or_try_init(make).cloned()
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        self.seat.weight_bytes(&self.outline)
     }
 
     fn model_id(&self) -> ModelId {
@@ -336,7 +346,7 @@ impl Shared {
             {
                 let hash = || {
                     let layout = Layout::open(&self.source)?;
-                    let size = self.outline.weight_bytes();
+                    let size = self.weight_bytes();
                     self.packs.hash(&layout, size, &Cancel::new())
                 };
                 let hash = self.hash.get_or_try_init(hash)?.clone();
@@ -361,7 +371,7 @@ impl Shared {
         // Loaded weights are no longer free memory, but they are part of what a wish allows.
         let weights = match (self.seat.loaded(), self.memory_limit) {
             (Some(_), None) => 0,
-            _ => self.outline.weight_bytes(),
+            _ => self.weight_bytes(),
         };
         let Some(plan) = plan else {
             return Forecast {

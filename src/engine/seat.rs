@@ -12,7 +12,7 @@ use super::cache::Cache;
 use super::{Edit, Request, Shared, run};
 use crate::error::Result;
 use crate::job::Control;
-use crate::model::Pipeline;
+use crate::model::{Outline, Pipeline};
 use crate::nn::Ops;
 use crate::nn::candle::device::Place;
 use crate::nn::native::Native;
@@ -22,6 +22,8 @@ use crate::weights::Kept;
 pub(super) trait Seat: Send + Sync {
     /// The backend's name, as in reports.
     fn name(&self) -> String;
+    /// Bytes of the weights of the model that `outline` is of, once they are loaded.
+    fn weight_bytes(&self, outline: &Outline) -> u64;
     /// Reads the weights, if nobody did.
     fn load(&self, shared: &Shared, control: &Control) -> Result<()>;
     /// The loaded model's hash, and what became of its packed weights.
@@ -41,12 +43,13 @@ pub(super) struct On<O: Ops> {
     pub cache: Cache<O>,
 }
 
-/// The backend that the environment asks for, to keep at most `cache` bytes between edits.
+/// The backend that the environment asks for, on the CPU the path that `cpu` asks for, to keep at most `cache` bytes
+/// between edits.
 ///
 /// Errors with [`crate::Code::InvalidParameter`] for a device or a CPU path that is not served.
-pub(super) fn chosen(cache: u64) -> Result<Box<dyn Seat>> {
+pub(super) fn chosen(cpu: Option<&str>, cache: u64) -> Result<Box<dyn Seat>> {
     match Place::chosen()? {
-        None | Some(Place::Cpu) => Ok(Box::new(On::new(Native::detect()?, cache))),
+        None | Some(Place::Cpu) => Ok(Box::new(On::new(Native::chosen(cpu)?, cache))),
         Some(place) => on_device(place, cache),
     }
 }
@@ -93,6 +96,10 @@ impl<O: Ops + Clone + 'static> On<O> {
 impl<O: Ops + Clone + 'static> Seat for On<O> {
     fn name(&self) -> String {
         self.ops.name()
+    }
+
+    fn weight_bytes(&self, outline: &Outline) -> u64 {
+        outline.weight_bytes(&self.ops)
     }
 
     fn load(&self, shared: &Shared, control: &Control) -> Result<()> {

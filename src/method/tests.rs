@@ -76,9 +76,9 @@ fn schedule(prediction: Prediction) -> Schedule {
     let zero = prediction == Prediction::V;
     Schedule::new(&ScheduleConfig {
         class_name: "DDIMScheduler".into(),
-        beta_start: 0.00085,
-        beta_end: 0.012,
-        beta_schedule: Betas::ScaledLinear,
+        beta_start: Some(0.00085),
+        beta_end: Some(0.012),
+        beta_schedule: Some(Betas::ScaledLinear),
         prediction_type: prediction,
         timestep_spacing: if zero {
             Spacing::Trailing

@@ -17,7 +17,7 @@ use crate::error::{Code, Error, Result};
 use crate::job::Cancel;
 use crate::limits::MAX_GRID_SIDE;
 use crate::nn::native::Native;
-use crate::nn::{Ops, Several, Shape};
+use crate::nn::{Count, Ops, Several, Shape};
 use crate::weights::{self, Kept, Layout, ModelSource, Packs};
 
 /// Side of the square pictures that a model may be trained at, pixels: its 2:1 pictures keep within
@@ -66,7 +66,7 @@ pub struct Outline {
     vae: VaeConfig,
     text: ClipTextConfig,
     schedule: ScheduleConfig,
-    weight_bytes: u64,
+    numbers: Count,
 }
 
 impl Outline {
@@ -85,9 +85,17 @@ impl Outline {
             vae: VaeConfig::read(&layout.config("vae")?)?,
             text: ClipTextConfig::read(&layout.config("text_encoder")?)?,
             schedule: layout.scheduler()?,
-            weight_bytes: weight_bytes(layout)?,
+            numbers: numbers(layout)?,
         };
-        Schedule::new(&outline.schedule)?;
+        let file = layout.source().describe("scheduler/scheduler_config.json");
+        Schedule::new(&outline.schedule).map_err(|e| {
+            let (code, hint) = (e.code(), e.hint().to_owned());
+            let what = e
+                .message()
+                .strip_prefix("scheduler: ")
+                .unwrap_or(e.message());
+            Error::new(code, format!("{file}: {what}")).with_hint(hint)
+        })?;
         let native = outline.native_size();
         if native > MAX_NATIVE_SIZE {
             return Err(Error::new(
@@ -192,9 +200,9 @@ impl Outline {
         grids
     }
 
-    /// Bytes of the weights once loaded, from their headers alone.
-    pub fn weight_bytes(&self) -> u64 {
-        self.weight_bytes
+    /// Bytes of the weights once they are loaded on `ops`, from their headers alone: an estimate from above.
+    pub fn weight_bytes(&self, ops: &impl Ops) -> u64 {
+        ops.weight_bytes(self.numbers)
     }
 
     /// Bytes that one prediction, encoding or decoding at `grid` takes at its peak, besides the
@@ -281,7 +289,7 @@ impl<O: Ops + 'static> Pipeline<O> {
         let outline = Outline::of(layout)?;
         let tokenizer = Tokenizer::load(layout.source(), outline.text.length)?;
         let stamps = layout.stamps()?;
-        let size = outline.weight_bytes;
+        let size = outline.weight_bytes(&ops);
         let hash = packs.hash(layout, size, cancel)?;
         let pack = packs.open(layout, size, &hash, &ops, cancel)?;
         let text = {
@@ -573,12 +581,9 @@ fn check_family(layout: &Layout) -> Result<()> {
     layout.check_part("tokenizer", &["CLIPTokenizer", "CLIPTokenizerFast"])
 }
 
-fn weight_bytes(layout: &Layout) -> Result<u64> {
-    let mut total = 0;
-    for part in ["text_encoder", "unet", "vae"] {
-        total += 4 * layout.tensors(part)?.count();
-    }
-    // Convolutions by tiles keep more numbers than files do (`Tiling::choose`): 1.6 times as many in all
-    // in a model of Stable Diffusion 1.5's shape.
-    Ok(total + total / 5 * 3)
+fn numbers(layout: &Layout) -> Result<Count> {
+    let parts = ["text_encoder", "unet", "vae"];
+    (parts.iter()).try_fold(Count::default(), |sum, part| {
+        Ok(sum + layout.tensors(part)?.count())
+    })
 }

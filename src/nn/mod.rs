@@ -152,6 +152,26 @@ pub struct LinearSpec<'a> {
     pub outputs: usize,
 }
 
+/// Numbers in a model's files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// All of them.
+    pub all: u64,
+    /// Those that are f16 or bf16.
+    pub halves: u64,
+}
+
+impl std::ops::Add for Count {
+    type Output = Count;
+
+    fn add(self, other: Count) -> Count {
+        Count {
+            all: self.all.saturating_add(other.all),
+            halves: self.halves.saturating_add(other.halves),
+        }
+    }
+}
+
 /// The operations. Shapes are those of [`Shape`]; a mismatch is [`Code::Internal`], because models
 /// check what users give them. Results depend on the values alone, never on the number of threads.
 pub trait Ops: Send + Sync {
@@ -177,6 +197,12 @@ pub trait Ops: Send + Sync {
     }
     /// Takes over a normalisation's scale and shift, one of each per channel.
     fn make_norm(&self, scale: &[f32], shift: &[f32], eps: f32) -> Result<Self::Norm>;
+
+    /// Bytes that the weights of a model whose files have so many numbers take once they are taken over: an
+    /// estimate from above.
+    fn weight_bytes(&self, count: Count) -> u64 {
+        count.all.saturating_mul(4)
+    }
 
     /// What the packed form of weights depends on besides their numbers; `None` where a backend packs
     /// nothing that is worth keeping.

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{MAX_CONFIG_BYTES, ModelSource, Stamp, TensorFile};
 use crate::error::{Code, Error, Result};
+use crate::fields;
 use crate::job::Cancel;
 
 /// A model's parts and where their files are.
@@ -43,8 +44,23 @@ impl Config {
         if let Some(object) = value.as_object_mut() {
             object.retain(|_, v| !v.is_null());
         }
-        serde_json::from_value(value)
-            .map_err(|e| Error::new(Code::InvalidModel, format!("{}: {e}", self.place)))
+        serde_path_to_error::deserialize(value).map_err(|e| {
+            let key = e.path().iter().next().map(ToString::to_string);
+            let key = key.unwrap_or_default();
+            let found = self.get(&key).map(|value| {
+                let value = fields::shorten(&value.to_string());
+                format!("{key} = {value}: ")
+            });
+            let what = format!("{}: {}{}", self.place, found.unwrap_or_default(), e.inner());
+            Error::new(Code::InvalidModel, what)
+                .with_parameter(key)
+                .with_hint("compare it with the same file of Stable Diffusion 1.5 or 2.1")
+        })
+    }
+
+    /// Whether `key` is there and null.
+    pub(crate) fn is_null(&self, key: &str) -> bool {
+        self.value.get(key).is_some_and(Value::is_null)
     }
 
     /// The value of `key`, if it is there and not null.
@@ -54,7 +70,8 @@ impl Config {
 
     /// An error about `key`.
     pub(crate) fn unsupported(&self, key: &str, why: &str) -> Error {
-        let value = self.value.get(key).unwrap_or(&Value::Null);
+        let value = self.value.get(key).unwrap_or(&Value::Null).to_string();
+        let value = fields::shorten(&value);
         Error::new(
             Code::UnsupportedModel,
             format!("{}: {key} = {value}: {why}", self.place),
@@ -147,30 +164,55 @@ impl Layout {
                 }
             }
         }
-        for (name, what) in [
-            ("diffusion_pytorch_model.bin", "a pickle"),
-            ("pytorch_model.bin", "a pickle"),
-            (
-                "diffusion_pytorch_model.safetensors.index.json",
-                "split over several files",
-            ),
-            ("model.safetensors.index.json", "split over several files"),
-        ] {
-            let path = format!("{part}/{name}");
-            if self.source.has(&path) {
-                return Err(Error::new(
-                    Code::UnsupportedModel,
-                    format!(
-                        "{}: the weights are {what}; one safetensors file a part is read",
-                        self.source.describe(&path)
-                    ),
-                )
-                .with_hint("save the model again with diffusers: safe_serialization=True, max_shard_size=\"100GB\""));
-            }
+        Err(self.no_weights(part))
+    }
+
+    /// What is there in the place of the weights of `part`, and what to do about it.
+    fn no_weights(&self, part: &str) -> Error {
+        let names = self.source.list(part);
+        let is = |name: &&String, words: &str| name.contains(words);
+        let found = |name: &String, code, what: &str, hint: &str| {
+            let place = self.source.describe(&format!("{part}/{name}"));
+            Error::new(code, format!("{place}: {what}")).with_hint(hint)
+        };
+        let again = "save the model again with diffusers: safe_serialization=True, max_shard_size=\"100GB\"";
+        let split = |name: &&String| is(name, ".safetensors.index.") || is(name, "-of-");
+        if let Some(name) = names.iter().find(split) {
+            let what =
+                "the weights are split over several files; one safetensors file a part is read";
+            return found(name, Code::UnsupportedModel, what, again);
         }
-        Err(self
-            .source
-            .missing(&format!("{part}/diffusion_pytorch_model.safetensors")))
+        let weights = |name: &&String| {
+            let stem = ["diffusion_pytorch_model", "model"];
+            let names = stem.map(|stem| {
+                [
+                    format!("{stem}.safetensors"),
+                    format!("{stem}.fp16.safetensors"),
+                ]
+            });
+            names.as_flattened().contains(name)
+        };
+        if let Some(name) = names.iter().find(weights) {
+            let what = "not a regular file, nor a link to one";
+            let hint = "the model was not fetched whole: fetch it again";
+            return found(name, Code::InvalidModel, what, hint);
+        }
+        if let Some(name) = names.iter().find(|name| name.ends_with(".safetensors")) {
+            let what = "the weights have another name than diffusion_pytorch_model.safetensors or model.safetensors";
+            let hint = "rename the file that is meant";
+            return found(name, Code::UnsupportedModel, what, hint);
+        }
+        let pickle = |name: &&String| {
+            [".bin", ".pt", ".pth", ".ckpt"]
+                .iter()
+                .any(|end| name.ends_with(end))
+        };
+        if let Some(name) = names.iter().find(pickle) {
+            let what = "the weights are a pickle; one safetensors file a part is read";
+            return found(name, Code::UnsupportedModel, what, again);
+        }
+        self.source
+            .missing(&format!("{part}/diffusion_pytorch_model.safetensors"))
     }
 
     /// Opens the weights of `part`.

@@ -138,6 +138,24 @@ impl ModelSource {
         }
     }
 
+    /// Names in the folder `path`, sorted; none where it cannot be read.
+    pub(super) fn list(&self, path: &str) -> Vec<String> {
+        let mut names: Vec<_> = match self {
+            ModelSource::Embedded(files) => (files.iter())
+                .filter_map(|(name, _)| name.strip_prefix(path)?.strip_prefix('/'))
+                .map(str::to_owned)
+                .collect(),
+            ModelSource::Directory(folder) => {
+                let entries = std::fs::read_dir(folder.join(path));
+                (entries.into_iter().flatten().flatten())
+                    .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                    .collect()
+            }
+        };
+        names.sort();
+        names
+    }
+
     pub(super) fn open(&self, path: &str) -> Result<Reader> {
         match self {
             ModelSource::Embedded(files) => files

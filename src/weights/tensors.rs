@@ -1,11 +1,14 @@
 //! Tensors by name out of a safetensors file, every length checked before it is believed.
 
+use std::ops::Add;
+
 use safetensors::Dtype;
-use safetensors::tensor::Metadata;
+use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::source::{ModelSource, Reader};
 use super::{MAX_HEADER_BYTES, MAX_RANK};
 use crate::error::{Code, Error, Result};
+use crate::nn::Count;
 
 /// Something that has tensors by name.
 pub trait Tensors {
@@ -78,12 +81,21 @@ impl TensorFile {
     }
 
     /// Numbers in all tensors.
-    pub fn count(&self) -> u64 {
+    pub fn count(&self) -> Count {
         let tensors = self.metadata.tensors();
+        let of = |info: &TensorInfo| {
+            let all = info.shape.iter().product::<usize>() as u64;
+            let half = matches!(info.dtype, Dtype::F16 | Dtype::BF16);
+            Count {
+                all,
+                halves: if half { all } else { 0 },
+            }
+        };
         tensors
             .values()
-            .map(|info| info.shape.iter().product::<usize>() as u64)
-            .sum()
+            .copied()
+            .map(of)
+            .fold(Count::default(), Add::add)
     }
 
     fn bad(&self, name: &str, what: String) -> Error {
@@ -129,28 +141,41 @@ impl Tensors for TensorFile {
             return Err(self.bad(name, format!("is {:?}, expected {shape:?}", info.shape)));
         }
         let (from, to) = info.data_offsets;
-        let mut bytes = vec![0; to - from];
+        let mut bytes = room(to - from)?;
+        bytes.resize(to - from, 0);
         self.reader
             .read_at(self.start + from as u64, &mut bytes)
             .map_err(|e| self.bad(name, e.to_string()))?;
-        let numbers: Vec<f32> = match info.dtype {
-            Dtype::F32 => words(&bytes).map(f32::from_le_bytes).collect(),
-            Dtype::F16 => words(&bytes)
-                .map(|b| half::f16::from_le_bytes(b).to_f32())
-                .collect(),
-            Dtype::BF16 => words(&bytes)
-                .map(|b| half::bf16::from_le_bytes(b).to_f32())
-                .collect(),
+        let mut numbers: Vec<f32> = room(shape.iter().product())?;
+        match info.dtype {
+            Dtype::F32 => numbers.extend(words(&bytes).map(f32::from_le_bytes)),
+            Dtype::F16 => {
+                numbers.extend(words(&bytes).map(|b| half::f16::from_le_bytes(b).to_f32()));
+            }
+            Dtype::BF16 => {
+                numbers.extend(words(&bytes).map(|b| half::bf16::from_le_bytes(b).to_f32()));
+            }
             other => {
                 let what = format!("is {other:?}; F32, F16 and BF16 are read");
                 return Err(self.bad(name, what));
             }
-        };
+        }
         match numbers.iter().position(|x| !x.is_finite()) {
             Some(i) => Err(self.bad(name, format!("number {i} is not finite"))),
             None => Ok(numbers),
         }
     }
+}
+
+/// Room for so many; [`Code::OutOfMemory`] where there is none.
+fn room<T>(count: usize) -> Result<Vec<T>> {
+    let mut room = Vec::new();
+    room.try_reserve_exact(count).map_err(|_| {
+        let what = format!("no memory for {count} numbers of a model's weights");
+        Error::new(Code::OutOfMemory, what)
+            .with_hint("close other programs, or choose a smaller model")
+    })?;
+    Ok(room)
 }
 
 fn words<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {

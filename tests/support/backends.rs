@@ -2,35 +2,33 @@
 
 #[path = "devices.rs"]
 mod devices;
+#[path = "paths.rs"]
+mod paths;
 
 use semblance::nn::candle::Candle;
 use semblance::nn::derivatives::Derivatives;
-use semblance::nn::native::Native;
-use semblance_kernels::{Cpu, CpuPath, Precision};
+use semblance_kernels::Precision;
+
+use paths::paths;
 
 /// A test, for any backend; `exact` is how near to the truth its products are.
 pub trait Check {
     fn on<O: Derivatives + Clone + 'static>(&self, ops: &O, exact: f64);
 }
 
-/// Runs a test on candle, on candle's devices and on every path of the native backend that this CPU has;
+/// Runs a test on candle, on candle's devices and on every path of the native backend ([`paths`]);
 /// paths that round to bf16 are as exact as `rounded`.
 pub fn everywhere(check: impl Check, rounded: f64) {
     check.on(&Candle, 1e-5);
     for device in devices::devices() {
         check.on(&device, 1e-5);
     }
-    for path in CpuPath::ALL {
-        match Cpu::new(path) {
-            Ok(cpu) => {
-                let exact = match cpu.precision() {
-                    Precision::F32 => 1e-5,
-                    Precision::Bf16 => rounded,
-                };
-                check.on(&Native::new(cpu), exact);
-            }
-            Err(_) => println!("skipped: no {path} here"),
-        }
+    for ops in paths() {
+        let exact = match ops.cpu().precision() {
+            Precision::F32 => 1e-5,
+            Precision::Bf16 => rounded,
+        };
+        check.on(&ops, exact);
     }
 }
 

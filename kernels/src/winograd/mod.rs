@@ -16,7 +16,7 @@ mod transform;
 use self::side::{Four, Side, Two};
 use self::transform::{Input, Planes, Results};
 use crate::conv::{Size, Window};
-use crate::cpu::CpuPath;
+use crate::cpu::{CpuFamily, CpuPath};
 use crate::error::Result;
 use crate::finish::Finish;
 use crate::isa::{self, Cpu, Micro, Precision, Task, Tile};
@@ -76,7 +76,7 @@ impl Tiling {
     /// (1.1 % by the middle one; PyTorch's in bf16 is 1.7 %). Weights grow with the tile, to 1.8, 2.7 and
     /// 4 times as many: where few places share many, the middle one is taken, or they stay as they are.
     ///
-    /// Those weights lay in a cache. In a network they come from far away, and an Intel core with AMX
+    /// Those weights lay in a cache. In a network they come from far away, and an Intel core with AVX-512
     /// multiplies some 20 places on vectors in the time that a weight takes it. There 4² stays direct and 8²
     /// is 2 × 2: milliseconds of those convolutions in the embedded model's U-Net, direct / 2 × 2 / 4 × 2 /
     /// 4 × 4 (`cargo bench --bench networks -- --alone --shares` with this rule changed; avx512, two cores):
@@ -110,7 +110,7 @@ impl Tiling {
         if !suits || cpu.path() == CpuPath::Amx {
             return Tiling::Direct;
         }
-        let waits = CpuPath::best() == CpuPath::Amx;
+        let waits = cpu.family() == CpuFamily::Intel;
         let stays = waits || cpu.precision() == Precision::F32;
         match (waits, places) {
             (_, ..64) if stays => Tiling::Direct,

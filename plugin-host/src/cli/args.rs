@@ -147,6 +147,11 @@ pub struct Machine {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub threads: Option<u32>,
 
+    /// CPU path that computes (portable, avx2, avx512, avx512bf16, amx, auto), or several with commas between them:
+    /// the first that this CPU has; SEMBLANCE_CPU, or auto, where this is left out.
+    #[arg(long, value_name = "PATH")]
+    pub cpu: Option<String>,
+
     /// Memory that an edit may use, GiB; the machine's free memory where this is left out.
     #[arg(long, value_name = "GiB", value_parser = gibibytes)]
     pub memory: Option<f64>,

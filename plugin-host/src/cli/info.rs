@@ -186,14 +186,7 @@ fn examine(args: &Doctor, findings: &mut Vec<Finding>, facts: &mut Value) {
     match &described {
         Ok(engine) => {
             note("model", Ok(model_in_words(engine)));
-            note(
-                "processor",
-                Ok(format!(
-                    "{} kernels, {} threads",
-                    text(engine, "cpu_path"),
-                    engine.get("threads").unwrap_or(&Value::Null)
-                )),
-            );
+            note("processor", Ok(processor(engine)));
             note("memory", memory(engine));
             note("packed", Ok(packed(engine)));
         }
@@ -253,6 +246,23 @@ fn model_in_words(engine: &Value) -> String {
         / 1e6;
     let hash: String = text(model, "hash").chars().take(12).collect();
     format!("{}, {megabytes:.1} MB, hash {hash}", text(model, "name"))
+}
+
+/// What computes, and what could.
+fn processor(engine: &Value) -> String {
+    let (path, best) = (text(engine, "cpu_path"), text(engine, "cpu_best"));
+    let faster = match best {
+        "amx" => path != "native-amx",
+        // Slower than f32 on an Intel CPU.
+        "avx512bf16" => path == "native-avx512",
+        _ => false,
+    };
+    let hint = match faster {
+        true => format!("; faster, rounded to bf16: --cpu {best} (SEMBLANCE_CPU={best})"),
+        false => String::new(),
+    };
+    let threads = engine.get("threads").unwrap_or(&Value::Null);
+    format!("{path} kernels, {threads} threads{hint}")
 }
 
 /// Where weights are kept packed, how much of them there is, and what became of this model's.

@@ -61,6 +61,9 @@ fn options(machine: &Machine) -> Result<Value> {
     if let Some(threads) = machine.threads {
         options.insert("threads".into(), json!(threads));
     }
+    if let Some(cpu) = &machine.cpu {
+        options.insert("cpu".into(), json!(cpu));
+    }
     if let Some(memory) = machine.memory {
         let bytes = (memory * (1u64 << 30) as f64) as u64;
         options.insert("memory_limit".into(), json!(bytes));
@@ -89,15 +92,16 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_given_in_bytes() {
+    fn what_was_given_arrives_memory_in_bytes() {
         let machine = Machine {
             memory: Some(1.5),
             threads: Some(2),
+            cpu: Some("amx,auto".into()),
             ..Machine::default()
         };
         assert_eq!(
             options(&machine).unwrap(),
-            json!({"semblance": 1, "threads": 2, "memory_limit": 1_610_612_736u64})
+            json!({"semblance": 1, "threads": 2, "cpu": "amx,auto", "memory_limit": 1_610_612_736u64})
         );
     }
 }

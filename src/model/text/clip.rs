@@ -48,6 +48,15 @@ pub struct ClipTextConfig {
 impl ClipTextConfig {
     /// Reads and checks a `config.json`.
     pub(crate) fn read(config: &Config) -> Result<Self> {
+        if config
+            .get("use_attention_mask")
+            .is_some_and(|v| *v != false)
+        {
+            return Err(config.unsupported(
+                "use_attention_mask",
+                "only false is supported: padding is seen as any token",
+            ));
+        }
         let file: File = config.parse()?;
         let tower = TowerConfig::read(config, [512, 2048, 12, 8])?;
         let length = file.max_position_embeddings;

@@ -160,9 +160,11 @@ impl Tokenizer {
         ids.extend(pieces.iter().take(kept));
         ids.push(self.end);
         ids.resize(self.length, self.pad);
+        // As transformers has it: the first, which a text may bring itself.
+        let end = ids.iter().position(|id| *id == self.end);
         Ok(Tokenized {
             ids,
-            end: kept + 1,
+            end: end.unwrap_or(kept + 1),
             dropped: pieces.len() - kept,
         })
     }

@@ -12,7 +12,10 @@ use crate::weights::Config;
 
 /// One number for all blocks, or one for each.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "must be a number, or a list of one for each block"
+)]
 enum PerBlock {
     All(usize),
     Each(Vec<usize>),
@@ -23,6 +26,27 @@ impl PerBlock {
         match self {
             PerBlock::All(x) => Some(*x),
             PerBlock::Each(x) => x.get(block).copied(),
+        }
+    }
+
+    /// The number of all `blocks`, where it is the same for each; `key` is what the file calls it.
+    fn same(&self, config: &Config, key: &str, blocks: usize) -> Result<usize> {
+        self.check(config, key, blocks)?;
+        let first = self.get(0).unwrap_or_default();
+        match (1..blocks).all(|block| self.get(block) == Some(first)) {
+            true => Ok(first),
+            false => Err(config.unsupported(key, "only the same for every block is supported")),
+        }
+    }
+
+    /// Fails unless there is a number for each of `blocks`, and no more.
+    fn check(&self, config: &Config, key: &str, blocks: usize) -> Result<()> {
+        match self {
+            PerBlock::Each(x) if x.len() != blocks => {
+                let range = format!("one number, or {blocks}: one for each block");
+                Err(config.outside(key, format!("{} numbers", x.len()), &range))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -38,13 +62,13 @@ struct File {
     down_block_types: Vec<String>,
     up_block_types: Vec<String>,
     block_out_channels: Vec<usize>,
-    layers_per_block: usize,
+    layers_per_block: PerBlock,
     norm_num_groups: usize,
     norm_eps: f64,
-    cross_attention_dim: usize,
+    cross_attention_dim: PerBlock,
     attention_head_dim: PerBlock,
     use_linear_projection: bool,
-    transformer_layers_per_block: usize,
+    transformer_layers_per_block: PerBlock,
 }
 
 impl Default for File {
@@ -60,13 +84,13 @@ impl Default for File {
             down_block_types: vec![cross("Down"), cross("Down"), cross("Down"), plain("Down")],
             up_block_types: vec![plain("Up"), cross("Up"), cross("Up"), cross("Up")],
             block_out_channels: vec![320, 640, 1280, 1280],
-            layers_per_block: 2,
+            layers_per_block: PerBlock::All(2),
             norm_num_groups: 32,
             norm_eps: 1e-5,
-            cross_attention_dim: 1280,
+            cross_attention_dim: PerBlock::All(1280),
             attention_head_dim: PerBlock::All(8),
             use_linear_projection: false,
-            transformer_layers_per_block: 1,
+            transformer_layers_per_block: PerBlock::All(1),
         }
     }
 }
@@ -154,6 +178,10 @@ impl UNetConfig {
             ("only_cross_attention", json!(false)),
             ("resnet_skip_time_act", json!(false)),
         ])?;
+        if config.is_null("mid_block_type") {
+            let why = "a network without a middle block is not supported";
+            return Err(config.unsupported("mid_block_type", why));
+        }
         for key in [
             "addition_embed_type",
             "class_embed_type",
@@ -166,6 +194,7 @@ impl UNetConfig {
             "time_cond_proj_dim",
             "timestep_post_act",
             "cross_attention_norm",
+            "reverse_transformer_layers_per_block",
         ] {
             if config.get(key).is_some() {
                 return Err(config
@@ -190,11 +219,17 @@ impl UNetConfig {
         in_range("in_channels", file.in_channels, 1, 64)?;
         in_range("out_channels", file.out_channels, 1, 64)?;
         in_range("block_out_channels (its length)", count, 1, 8)?;
-        in_range("layers_per_block", file.layers_per_block, 1, 16)?;
+        let same = |key: &str, number: &PerBlock| number.same(config, key, count);
+        let layers = same("layers_per_block", &file.layers_per_block)?;
+        in_range("layers_per_block", layers, 1, 16)?;
         in_range("norm_num_groups", file.norm_num_groups, 1, 1024)?;
-        in_range("cross_attention_dim", file.cross_attention_dim, 1, 16384)?;
-        let layers = file.transformer_layers_per_block;
-        in_range("transformer_layers_per_block", layers, 1, 32)?;
+        let text_width = same("cross_attention_dim", &file.cross_attention_dim)?;
+        in_range("cross_attention_dim", text_width, 1, 16384)?;
+        let key = "transformer_layers_per_block";
+        let transformer_layers = same(key, &file.transformer_layers_per_block)?;
+        in_range(key, transformer_layers, 1, 32)?;
+        let heads = &file.attention_head_dim;
+        heads.check(config, "attention_head_dim", count)?;
         if !(0.0..=1.0).contains(&file.norm_eps) {
             return Err(config.outside("norm_eps", file.norm_eps, "0..=1"));
         }
@@ -232,7 +267,7 @@ impl UNetConfig {
                     ),
                 ));
             }
-            let heads = file.attention_head_dim.get(i).unwrap_or(0);
+            let heads = heads.get(i).unwrap_or(0);
             if heads == 0 || !channels.is_multiple_of(heads) {
                 return Err(config.outside(
                     "attention_head_dim",
@@ -256,12 +291,12 @@ impl UNetConfig {
             in_channels: file.in_channels,
             out_channels: file.out_channels,
             levels,
-            layers: file.layers_per_block,
-            text_width: file.cross_attention_dim,
+            layers,
+            text_width,
             groups: file.norm_num_groups,
             eps: file.norm_eps,
             linear_projection: file.use_linear_projection,
-            transformer_layers: file.transformer_layers_per_block,
+            transformer_layers,
             cos_first: file.flip_sin_to_cos,
             freq_shift: file.freq_shift,
         })

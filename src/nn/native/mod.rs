@@ -18,11 +18,11 @@ use once_cell::sync::OnceCell;
 use semblance_kernels as kernels;
 use semblance_kernels::cpu::VARIABLE;
 use semblance_kernels::{
-    Affine, Arena, ConvTransposed, Cpu, CpuPath, Finish, Heads, KernelError, Output, Packed,
-    Tiling, Weights, Window,
+    Affine, Arena, ConvTransposed, Cpu, CpuError, CpuPath, Finish, Heads, KernelError, Output,
+    Packed, Tiling, Weights, Window,
 };
 
-use super::{Act, ConvSpec, LinearSpec, Mask, Ops, Plus, Several, Shape, mismatch};
+use super::{Act, ConvSpec, Count, LinearSpec, Mask, Ops, Plus, Several, Shape, mismatch};
 use crate::error::{Code, Error, Result};
 
 pub use value::Tensor;
@@ -47,6 +47,8 @@ pub struct Native {
     shelf: Arc<value::Shelf>,
     /// For the weights that a gradient goes back through.
     transposes: Arc<Arena>,
+    /// Numbers of a sample from which values between layers are rounded, on tiles.
+    large: usize,
 }
 
 /// A convolution's weights, and their transpose once a gradient has asked for it.
@@ -136,6 +138,16 @@ impl Native {
             arena: Arena::new(KEEP),
             shelf: Arc::default(),
             transposes: Arena::new(KEEP_FOR_TRANSPOSES),
+            large: value::LARGE,
+        }
+    }
+
+    /// The same, whose values between layers are rounded from `numbers` of a sample on where it computes on tiles,
+    /// however small they are: what large networks do, for tests on small ones.
+    pub fn rounding_from(self, numbers: usize) -> Self {
+        Native {
+            large: numbers,
+            ..self
         }
     }
 
@@ -147,6 +159,19 @@ impl Native {
             Error::new(Code::InvalidParameter, e.to_string()).with_parameter(VARIABLE)
         })?;
         Ok(Native::new(cpu))
+    }
+
+    /// The backend on the path that the option `cpu` asks for, or else as [`Native::detect`].
+    ///
+    /// Errors with [`Code::InvalidParameter`] when the CPU lacks what is asked for.
+    pub fn chosen(cpu: Option<&str>) -> Result<Self> {
+        let Some(asked) = cpu else {
+            return Native::detect();
+        };
+        let cpu = Cpu::asked("cpu", asked);
+        let refused =
+            |e: CpuError| Error::new(Code::InvalidParameter, e.to_string()).with_parameter("cpu");
+        cpu.map(Native::new).map_err(refused)
     }
 
     /// The path that it runs on.
@@ -305,7 +330,10 @@ impl Ops for Native {
     type Norm = Arc<Norm>;
 
     fn name(&self) -> String {
-        format!("native-{}", self.cpu.path())
+        match self.large {
+            value::LARGE => format!("native-{}", self.cpu),
+            large => format!("native-{}-rounding-from-{large}", self.cpu),
+        }
     }
 
     fn make_conv(&self, spec: ConvSpec<'_>) -> Result<Arc<Conv>> {
@@ -341,6 +369,10 @@ impl Ops for Native {
 
     fn awake<R>(&self, f: impl FnOnce() -> R) -> R {
         kernels::awake(f)
+    }
+
+    fn weight_bytes(&self, count: Count) -> u64 {
+        packing::bytes(self.cpu, count)
     }
 
     fn packing(&self) -> Option<String> {
@@ -423,7 +455,13 @@ impl Ops for Native {
     }
 
     fn linear_act(&self, x: &Tensor, w: &Arc<Linear>, act: Act) -> Result<Tensor> {
+        let out = Shape {
+            c: w.weights.outputs(),
+            ..x.0.shape
+        };
         match w.gated {
+            // A derivative has the two one after the other, and its values are the same bits.
+            false if self.rounds_value(out) => self.act(&self.linear(x, w, Plus::Nothing)?, act),
             false => self.product_act(x, &w.weights, &Plus::Nothing, act),
             true => Err(mismatch("linear", "a gated layer")),
         }

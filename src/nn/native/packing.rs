@@ -3,13 +3,15 @@
 //! For: telling files of packed weights apart by path and by version of the kernels, without a number
 //! that somebody must remember to raise. Not for: packing itself (`semblance_kernels`).
 
-use semblance_kernels::{Conv, Cpu, Packed, Tiling, Weights, Window};
+use semblance_kernels::{Conv, Cpu, CpuPath, Packed, Tiling, Weights, Window};
+
+use crate::nn::Count;
 
 /// A hash of small layers of every kind as they are packed for `cpu`: another one when anything about
 /// their form changes.
 pub(super) fn of(cpu: Cpu) -> Option<String> {
     let mut hash = blake3::Hasher::new();
-    hash.update(cpu.path().name().as_bytes());
+    hash.update(cpu.to_string().as_bytes());
     let mut eat = |parts: Vec<Packed>| {
         for part in parts {
             hash.update(&(part.len() as u64).to_le_bytes());
@@ -63,5 +65,21 @@ pub(super) fn of(cpu: Cpu) -> Option<String> {
             hash.update(&[tiling.products() as u8]);
         }
     }
-    Some(format!("{} {}", cpu.path(), hash.finalize().to_hex()))
+    Some(format!("{cpu} {}", hash.finalize().to_hex()))
+}
+
+/// Bytes that so many numbers take packed for `cpu`, from above in a model of Stable Diffusion 1.5's shape:
+/// convolutions by tiles keep up to four times as many numbers as files do (`Tiling::choose`), and those are no
+/// halves (`cargo bench --bench networks -- FOLDER --start` says what they are).
+pub(super) fn bytes(cpu: Cpu, count: Count) -> u64 {
+    // Hundredths of a byte a number, and what less a half takes.
+    let (each, less) = match cpu.path() {
+        CpuPath::Amx => (210, 0),
+        CpuPath::Avx512Bf16 => (360, 0),
+        CpuPath::Avx2 | CpuPath::Avx512 => (700, 140),
+        // Plain code keeps f16 as f32.
+        _ => (700, 0),
+    };
+    let all = u128::from(count.all) * each - u128::from(count.halves.min(count.all)) * less;
+    u64::try_from(all / 100).unwrap_or(u64::MAX)
 }

@@ -15,7 +15,7 @@ use crate::nn::{Several, Shape};
 
 /// Numbers of a sample from which a value is rounded where products outrun memory: what leaves the second
 /// caches in f32.
-const LARGE: usize = 1 << 18;
+pub(super) const LARGE: usize = 1 << 18;
 
 /// A value.
 #[derive(Clone, Debug)]
@@ -163,8 +163,8 @@ impl Native {
     }
 
     /// Whether any other value of `shape` is rounded: where it is large and products outrun memory.
-    fn rounds_value(&self, shape: Shape) -> bool {
-        let large = shape.rows_per_sample() * shape.c >= LARGE;
+    pub(super) fn rounds_value(&self, shape: Shape) -> bool {
+        let large = shape.rows_per_sample() * shape.c >= self.large;
         large && self.cpu.path() == CpuPath::Amx && self.cpu.rounds(shape.c)
     }
 
