@@ -277,7 +277,7 @@ fn check_rms_norm(rows: usize, width: usize, (offset, size): (f32, f32), eps: f3
     for cpu in paths() {
         let mut out = vec![f32::NAN; x.len()];
         rms_norm(cpu, &x, affine, &mut out).unwrap();
-        near(cpu, "rms_norm", &out, &want, 0.0, 1e-6);
+        near(cpu, "rms_norm", &out, &want, 0.0, 3e-7);
     }
 }
 
