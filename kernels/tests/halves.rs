@@ -1,5 +1,5 @@
-//! Weights that 16 bits hold take half the memory on paths of f32, and change no bit of a result: the same layer with one
-//! more output, whose weights no half holds, is kept in f32.
+//! Weights that 16 bits hold take half the memory on paths of f32, and change no bit of a result: the same layer with
+//! one more output, whose weights no half holds, is kept in f32.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;

@@ -107,7 +107,7 @@ fn middle(want: &[f64], usual: f64) -> f64 {
     mean.max(usual).max(f64::MIN_POSITIVE).sqrt()
 }
 
-/// Asserts that ‖found − want‖ / ‖want‖ is `allowed` at most, and that no number is off by ten times that of itself
+/// Asserts that ‖found − want‖ / ‖want‖ is `allowed` at most, and that no number is off by six times that of itself
 /// and of what numbers are in the middle: see [`middle`] for `usual`.
 pub fn near(cpu: Cpu, what: &str, found: &[f32], want: &[f64], usual: f64, allowed: f64) {
     assert!(allowed < 0.05, "{what}: what is no result would be near");
@@ -117,7 +117,7 @@ pub fn near(cpu: Cpu, what: &str, found: &[f32], want: &[f64], usual: f64, allow
     for (i, (a, b)) in found.iter().zip(want).enumerate() {
         let error = (f64::from(*a) - b).abs();
         assert!(
-            error <= 10.0 * allowed * (middle + b.abs()),
+            error <= 6.0 * allowed * (middle + b.abs()),
             "{what} on {cpu}: {i}: {a} is not {b}"
         );
         square += error * error;
