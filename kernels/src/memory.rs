@@ -203,4 +203,47 @@ mod tests {
         }
         assert_eq!(Buffer::zeros(0).map(|b| b.len()), Ok(0));
     }
+
+    /// Fills scratch of the first of `lens` with its place in them, takes the others inside of it, and adds, from
+    /// the innermost out, where each lay and whether its numbers were the same before: what an earlier call left.
+    fn nested(lens: &[usize], found: &mut Vec<(usize, bool)>) {
+        let Some((&len, rest)) = lens.split_first() else {
+            return;
+        };
+        let own = rest.len() as f32 + 1.0;
+        let done = with_scratch(len, |room| {
+            assert_eq!(room.len(), len);
+            let kept = room.iter().all(|x| *x == own);
+            room.fill(own);
+            nested(rest, found);
+            assert!(room.iter().all(|x| *x == own), "{len} numbers of scratch");
+            found.push((room.as_ptr().addr(), kept));
+        });
+        assert_eq!(done, Ok(()));
+    }
+
+    #[test]
+    fn scratch_inside_of_scratch_is_apart_as_long_as_asked_and_kept_for_the_next_call() {
+        // A thread of its own has kept nothing yet.
+        let thread = std::thread::spawn(|| {
+            let lens = [70_000, 300, 5000];
+            let (mut first, mut again) = (Vec::new(), Vec::new());
+            nested(&lens, &mut first);
+            let mut ends: Vec<_> = (first.iter().zip(lens.iter().rev()))
+                .map(|((at, _), len)| (*at, at + 4 * len))
+                .collect();
+            ends.sort_unstable();
+            assert!(ends.windows(2).all(|two| two[0].1 <= two[1].0), "{ends:?}");
+            // The same buffers, which hold what they held: none was freed, none is new.
+            nested(&lens, &mut again);
+            let (before, after): (Vec<_>, Vec<_>) = (first.iter().zip(&again))
+                .map(|(one, two)| (one.0, two.0))
+                .unzip();
+            assert_eq!(before, after);
+            assert!(again.iter().all(|(_, kept)| *kept));
+            // More than a thread keeps, and none, are still what they are.
+            nested(&[1, 0, 4096, 1, 1025, 1024, 2], &mut Vec::new());
+        });
+        assert!(thread.join().is_ok());
+    }
 }

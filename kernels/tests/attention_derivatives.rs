@@ -135,6 +135,20 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+
+    /// As many keys as operands are rounded for on every path of bf16.
+    #[test]
+    fn attention_over_many_keys_has_its_derivatives_both_ways(
+        samples in 1..3_usize, queries in 20..60_usize, keys in 500..700_usize, heads in 1..3_usize,
+        size in 1..161_usize, causal in any::<bool>(), moved in any::<[bool; 3]>(),
+    ) {
+        let mask = if causal { Mask::Causal } else { Mask::None };
+        check_attention(Heads { samples, queries, keys, heads, size }, mask, moved);
+    }
+}
+
 #[test]
 fn attention_over_many_keys_has_its_derivatives_rounded_or_not() {
     let heads = |samples, queries, keys, heads, size| Heads {

@@ -1,5 +1,5 @@
-//! Weights that 16 bits hold take half the memory on paths of f32, and change no bit of a result: the same layer with one
-//! more output, whose weights no half holds, is kept in f32.
+//! Weights that 16 bits hold take half the memory on paths of f32, and change no bit of a result: the same layer with
+//! one more output, whose weights no half holds, is kept in f32.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -57,7 +57,7 @@ fn check_linear(rows: usize, inputs: usize, outputs: usize, kind: usize) {
     let bias = noise(outputs + 1, 3);
     let mut whole = weight.clone();
     whole.extend(noise(inputs, 4));
-    // Denormal numbers are zeros in an engine's threads: none of these may become one.
+    // The mode of an engine's threads, which keeps denormal numbers.
     let _scope = FpScope::enter();
     for cpu in paths() {
         let what = format!("{rows} rows, {inputs} → {outputs} on {cpu}");

@@ -5,28 +5,13 @@
 mod support;
 
 use semblance_kernels::*;
-use support::{noise, paths};
+use support::{both, nearest, noise, paths};
 
 /// The paths that round operands: there is always AMX's in software.
 fn rounding() -> Vec<Cpu> {
     let all: Vec<_> = paths().into_iter().filter(|cpu| cpu.rounds(64)).collect();
     assert!(!all.is_empty());
     all
-}
-
-fn nearest(x: f32) -> u32 {
-    let bits = x.to_bits();
-    bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) >> 16
-}
-
-/// Numbers that bf16 has, and the same two in a place.
-fn both(count: usize, seed: u32) -> (Vec<f32>, Vec<f32>) {
-    let numbers: Vec<f32> = (noise(count, seed).iter())
-        .map(|x| f32::from_bits(nearest(*x) << 16))
-        .collect();
-    let places = numbers.as_chunks::<2>().0.iter();
-    let places = places.map(|[a, b]| f32::from_bits(nearest(*a) | nearest(*b) << 16));
-    (numbers.clone(), places.collect())
 }
 
 fn finish(plus: Plus<'_>) -> Finish<'_> {

@@ -1,5 +1,6 @@
 //! A convolution as a loop, and what a product may add to its sums.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(dead_code, reason = "no test needs all of it")]
 
 use semblance_kernels::{Plus, Size, Window};
 
@@ -35,6 +36,17 @@ pub fn plain_conv(x: &[f32], s: Size, kernel: &[f32], bias: &[f32], win: Window)
         }
     }
     out
+}
+
+/// The mean, over the map that a convolution makes, of how many places of its kernel lie on the map that it reads.
+pub fn reached(s: Size, win: Window) -> f64 {
+    let along = |side: usize| {
+        let count = win.output(side).unwrap();
+        let lies = |y: usize, d: &usize| (y * win.stride + d).wrapping_sub(win.padding.0) < side;
+        let all = (0..count).map(|y| (0..win.size).filter(|d| lies(y, d)).count());
+        all.sum::<usize>() as f64 / count as f64
+    };
+    along(s.h) * along(s.w)
 }
 
 /// Adds what `kind` says (0 nothing, 1 a row per sample, 2 a residual) to `want`; what to add.
