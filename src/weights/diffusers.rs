@@ -47,10 +47,9 @@ impl Config {
         serde_path_to_error::deserialize(value).map_err(|e| {
             let key = e.path().iter().next().map(ToString::to_string);
             let key = key.unwrap_or_default();
-            let found = self.get(&key).map(|value| {
-                let value = fields::shorten(&value.to_string());
-                format!("{key} = {value}: ")
-            });
+            let found = self
+                .get(&key)
+                .map(|value| format!("{key} = {}: ", show(value)));
             let what = format!("{}: {}{}", self.place, found.unwrap_or_default(), e.inner());
             Error::new(Code::InvalidModel, what)
                 .with_parameter(key)
@@ -70,8 +69,7 @@ impl Config {
 
     /// An error about `key`.
     pub(crate) fn unsupported(&self, key: &str, why: &str) -> Error {
-        let value = self.value.get(key).unwrap_or(&Value::Null).to_string();
-        let value = fields::shorten(&value);
+        let value = show(self.value.get(key).unwrap_or(&Value::Null));
         Error::new(
             Code::UnsupportedModel,
             format!("{}: {key} = {value}: {why}", self.place),
@@ -96,6 +94,14 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+/// A value as it may stand in an error.
+fn show(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("\"{}\"", fields::shorten(text)),
+        other => fields::shorten(&other.to_string()).replace("\\\"", "\""),
     }
 }
 
