@@ -1,5 +1,6 @@
 """Seconds of each network beside torch's and OpenVINO's, in one run:
-benches/peers [--sd15 32|64|whole] [--gradients | --start | --error] [--avx2] [--precision f32|bf16] [--only WORDS] [--json FILE].
+benches/peers [--sd15 32|64|whole] [--gradients | --start | --error] [--avx2] [--candle] [--precision f32|bf16]
+[--only WORDS] [--json FILE].
 
 Medians on this machine, at the models' own sizes, f32 first and then bf16, Semblance's own (cargo bench --bench
 networks), torch and OpenVINO by turns: a ratio is the median over rounds, so what slows the machine for a while slows
@@ -8,7 +9,7 @@ all of them. `--sd15 SIDE` takes a U-Net of Stable Diffusion 1.5's shape with ra
 forward and backward to latents and text instead, beside torch alone. `--start` times ours from nothing loaded to the
 first step, for a whole model of that shape (it takes 10 GB of disk for that long). `--error` times nothing: it says how far
 from torch's f32 each network's result is, ours and torch's own in bf16 (norm of the difference over torch's norm). `--avx2` holds everybody to AVX2, and
-so to f32. `--precision` leaves the other one out, `--only` every measure whose name lacks these words ("decode").
+so to f32. `--candle` times candle's own U-Net of that shape too, in f32 (minutes longer; built when first asked for). `--precision` leaves the other one out, `--only` every measure whose name lacks these words ("decode").
 benches/peers sets up what this needs outside the checkout. Not a test: it asserts nothing.
 """
 import argparse
@@ -146,15 +147,13 @@ def errors(a, folder):
         json.dump(rows, open(a.json, "w"), indent=1)
 
 
-class Ours:
-    """`cargo bench --bench networks` on a CPU path (None: its own choice), a turn at a time."""
+class Turns:
+    """A program that times what it is told to, a turn at a time."""
 
-    def __init__(self, a, path, folder):
-        extra = {"32": ["--sd15"], "64": ["--sd15-64"], "whole": [folder]}.get(a.sd15, []) + ["--gradients"] * a.gradients
-        env = {**os.environ, **({"SEMBLANCE_CPU": path} if path else {})}
-        cmd = ["cargo", "bench", "-q", "--bench", "networks", "--", *extra, "--turns"]
-        self.process = subprocess.Popen(cmd, cwd=REPO, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.path = self.answer("it said its CPU path")
+    def __init__(self, cmd, env):
+        self.cmd = " ".join(cmd)
+        self.process = subprocess.Popen(cmd, cwd=REPO, env={**os.environ, **env}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.name = self.answer("it said its name")
 
     def turn(self, measure):
         self.process.stdin.write(measure + "\n")
@@ -164,12 +163,26 @@ class Ours:
     def answer(self, what):
         line = self.process.stdout.readline()
         if not line:
-            sys.exit(f"cargo bench --bench networks ended before {what}: its words are above")
+            sys.exit(f"{self.cmd} ended before {what}: its words are above")
         return json.loads(line)
 
     def close(self):
         self.process.stdin.close()
         self.process.wait()
+
+
+def ours_on(path, a, folder):
+    """`cargo bench --bench networks` on a CPU path (None: its own choice)."""
+    extra = {"32": ["--sd15"], "64": ["--sd15-64"], "whole": [folder]}.get(a.sd15, []) + ["--gradients"] * a.gradients
+    return Turns(["cargo", "bench", "-q", "--bench", "networks", "--", *extra, "--turns"], {"SEMBLANCE_CPU": path} if path else {})
+
+
+def candle(a):
+    """Candle as it comes, from benches/candle: built beside the peers when it is first asked for."""
+    target = os.path.join(sys.prefix, "candle")
+    subprocess.run(["cargo", "build", "-q", "--release", "--locked", "--manifest-path", f"{REPO}/benches/candle/Cargo.toml",
+                    "--target-dir", target], env={**os.environ, "RUSTFLAGS": "-Ctarget-cpu=native"}, check=True)
+    return Turns([f"{target}/release/stock-candle", "32" if a.sd15 == "32" else "64"], {})
 
 
 def turn(f):
@@ -255,6 +268,7 @@ def main():
     p.add_argument("--start", action="store_true")
     p.add_argument("--error", action="store_true")
     p.add_argument("--avx2", action="store_true")
+    p.add_argument("--candle", action="store_true")
     p.add_argument("--precision", choices=("f32", "bf16"))
     p.add_argument("--only", default="")
     p.add_argument("--json")
@@ -263,6 +277,8 @@ def main():
         return start(a)
     if a.gradients and a.sd15 == "whole":
         p.error("--gradients takes --sd15 32 or 64")
+    if a.candle and (not a.sd15 or a.gradients or AVX2):
+        p.error("--candle takes --sd15, and no other engine's limits")
     if a.error and a.sd15 in ("32", "64"):
         p.error("--error takes --sd15 whole, or the embedded model without")
     torch.set_grad_enabled(False)
@@ -286,10 +302,13 @@ def compare(a, folder):
     for precision, dtype, path in [("f32", torch.float32, "avx2" if AVX2 else None), ("bf16", torch.bfloat16, ROUNDED)]:
         if (precision == "bf16" and not BF16) or a.precision not in (None, precision):
             continue
-        ours = Ours(a, path, folder)
-        paths[precision] = ours.path
+        ours = ours_on(path, a, folder)
+        paths[precision] = ours.name
+        stock = candle(a) if a.candle and precision == "f32" else None
         for measure, case in cases.items():
             engines = {"ours": lambda: ours.turn(measure)}
+            if stock and "U-Net" in measure:
+                engines["candle"] = lambda: stock.turn(measure)
             for name, call in peers(a, case, precision, dtype):
                 engines[name] = lambda call=call: turn(call)
                 if a.gradients:
@@ -298,7 +317,8 @@ def compare(a, folder):
                 figures.setdefault(f"{name} {precision}", {})[measure] = seconds, ratio
                 print("%s, %s %s: %.1f ms (%.2f)" % (measure, name, precision, 1e3 * seconds, ratio), flush=True)
             del engines
-        ours.close()
+        for program in filter(None, (ours, stock)):
+            program.close()
     show(a, figures, cases, paths)
 
 
@@ -322,7 +342,10 @@ def show(a, figures, cases, paths):
     for measure in cases:
         line = "%-44s" % measure
         for name, values in figures.items():
-            seconds, ratio = values[measure]
+            seconds, ratio = values.get(measure, (None, None))
+            if seconds is None:  # candle has the U-Net alone
+                line += "%20s" % "-"
+                continue
             peer, precision = name.split()
             if peer == "ours":
                 line += "%20.1f" % (1e3 * seconds)

@@ -191,7 +191,7 @@ fn a_move_of_h_goes_where_its_derivative_says_and_the_gradient_is_its_transpose(
             let pulled = ops.numbers(&pulled.unwrap()[0]).unwrap();
             let (pushed, size) = (dot(&g, &tangent), norm(&g) * norm(&tangent));
             let apart = (pushed - dot(&pulled, &numbers)).abs();
-            assert!(apart <= 10.0 * exact * size, "{what}: {apart} of {size}");
+            assert!(apart <= 2.0 * exact * size, "{what}: {apart} of {size}");
         }
     }
     everywhere(All(Here), 2e-2);

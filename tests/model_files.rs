@@ -265,7 +265,7 @@ fn other_families_and_options_are_refused_by_name() {
             json!("FlowMatchEulerDiscreteScheduler"),
             [
                 "_class_name = FlowMatchEulerDiscreteScheduler",
-                "DDIMScheduler",
+                "those of DDIM",
             ],
         ),
         ("use_flow_sigmas", json!(true), ["use_flow_sigmas", "false"]),

@@ -177,7 +177,6 @@ impl Schedule {
         let class = config.class_name.as_str();
         let known = CLASSES.into_iter().find(|known| known.0.contains(&class));
         let Some((_, b0, b1, growth)) = known else {
-            let all = CLASSES.iter().flat_map(|known| known.0);
             return Err(Error::new(
                 Code::UnsupportedModel,
                 format!(
@@ -185,7 +184,7 @@ impl Schedule {
                     shorten(class),
                 ),
             )
-            .with_hint(all.copied().collect::<Vec<_>>().join(", ")));
+            .with_hint("those of DDIM, DDPM, PNDM, LMS, Euler, Heun, KDPM2, DPMSolver, DEIS, UniPC, SASolver, LCM and TCD do"));
         };
         let b0 = config.beta_start.unwrap_or(b0);
         let b1 = config.beta_end.unwrap_or(b1);

@@ -6,7 +6,8 @@
 //! Values are f32 and lie as `n × h × w × c`, in memory that the backend recycles, so that a network
 //! in its stride allocates nothing. Weights are packed once for the path, or taken up as they were
 //! packed before (`packing`); on `avx512bf16` and `amx` products round their operands to bf16, which what
-//! goes into products alone is from the beginning ([`Native::make_operand`]), and everything else stays f32.
+//! goes into products alone is from the beginning ([`Native::make_operand`]). On `amx` so are large values between
+//! layers ([`Native::make_value`]); everything else stays f32.
 
 mod derivative;
 mod packing;
