@@ -36,7 +36,8 @@ impl Cpu {
         Ok(Cpu::of(path, path).as_of(CpuFamily::here()))
     }
 
-    fn of(path: CpuPath, vectors: CpuPath) -> Cpu {
+    /// A path that nobody looked for: for work that [`Cpu::new`] allows, or for none.
+    pub(crate) fn of(path: CpuPath, vectors: CpuPath) -> Cpu {
         let family = CpuFamily::Other;
         Cpu {
             path,

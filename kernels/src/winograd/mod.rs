@@ -456,3 +456,33 @@ impl Task for Multiply<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_differ_where_they_were_measured_and_are_named() {
+        let window = Window {
+            size: 3,
+            stride: 1,
+            padding: (1, 1),
+        };
+        let chosen =
+            |cpu, channels, side| Tiling::choose(cpu, (channels, channels), window, (side, side));
+        let of = |path| Cpu::of(path, path);
+        for path in [CpuPath::Avx512, CpuPath::Avx512Bf16] {
+            let (amd, intel) = (of(path), of(path).as_of(CpuFamily::Intel));
+            assert_eq!(intel.to_string(), format!("{path}-intel"));
+            assert_eq!(chosen(amd, 192, 8), Tiling::FourByFour);
+            assert_eq!(chosen(intel, 192, 8), Tiling::TwoByTwo);
+            assert_eq!(chosen(intel, 192, 4), Tiling::Direct);
+            assert_eq!(chosen(amd, 64, 32), chosen(intel, 64, 32));
+        }
+        for path in [CpuPath::Portable, CpuPath::Avx2, CpuPath::Amx] {
+            assert_eq!(of(path).as_of(CpuFamily::Intel), of(path));
+            assert_eq!(of(path).to_string(), path.name());
+        }
+        assert_eq!(chosen(of(CpuPath::Amx), 64, 32), Tiling::Direct);
+    }
+}
