@@ -11,6 +11,7 @@
 
 mod derivative;
 mod packing;
+mod terms;
 mod value;
 
 use std::sync::Arc;
@@ -20,8 +21,10 @@ use semblance_kernels as kernels;
 use semblance_kernels::cpu::VARIABLE;
 use semblance_kernels::{
     Affine, Arena, ConvTransposed, Cpu, CpuError, CpuPath, Finish, Heads, KernelError, Output,
-    Packed, Tiling, Weights, Window,
+    Packed, Tiling, Weights,
 };
+
+use terms::{activation, masking, size, window};
 
 use super::{Act, ConvSpec, Count, LinearSpec, Mask, Ops, Plus, Several, Shape, mismatch};
 use crate::error::{Code, Error, Result};
@@ -83,14 +86,6 @@ impl Linear {
     }
 }
 
-fn window(spec: &ConvSpec<'_>) -> Window {
-    Window {
-        size: spec.size,
-        stride: spec.stride,
-        padding: spec.padding,
-    }
-}
-
 impl From<KernelError> for Error {
     fn from(e: KernelError) -> Self {
         match e {
@@ -109,25 +104,6 @@ impl Norm {
             shift: &self.shift,
             eps: self.eps,
         }
-    }
-}
-
-fn size(s: Shape) -> kernels::Size {
-    kernels::Size {
-        n: s.n,
-        h: s.h,
-        w: s.w,
-        c: s.c,
-    }
-}
-
-fn activation(act: Act) -> kernels::Act {
-    match act {
-        Act::Identity => kernels::Act::Identity,
-        Act::Silu => kernels::Act::Silu,
-        Act::Gelu => kernels::Act::Gelu,
-        Act::QuickGelu => kernels::Act::QuickGelu,
-        Act::Relu => kernels::Act::Relu,
     }
 }
 
@@ -314,13 +290,6 @@ impl Native {
             true => self.make_operand(shape, run),
             false => self.make(shape, |out| run(Output::Plain(out))),
         }
-    }
-}
-
-fn masking(mask: Mask) -> kernels::Mask {
-    match mask {
-        Mask::None => kernels::Mask::None,
-        Mask::Causal => kernels::Mask::Causal,
     }
 }
 
