@@ -74,7 +74,7 @@ pub(super) fn of(cpu: Cpu) -> Option<String> {
 pub(super) fn bytes(cpu: Cpu, count: Count) -> u64 {
     // Hundredths of a byte a number, and what less a half takes.
     let (each, less) = match cpu.path() {
-        CpuPath::Amx => (210, 0),
+        CpuPath::Amx => (220, 0),
         CpuPath::Avx512Bf16 => (360, 0),
         CpuPath::Avx2 | CpuPath::Avx512 => (700, 140),
         // Plain code keeps f16 as f32.
