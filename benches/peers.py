@@ -7,9 +7,11 @@ networks), torch and OpenVINO by turns: a ratio is the median over rounds, so wh
 all of them. `--sd15 SIDE` takes a U-Net of Stable Diffusion 1.5's shape with random weights on SIDE x SIDE latents,
 `--sd15 whole` all networks of such a model (for half an hour, with 20 GB of memory and 2 of disk). `--gradients` times
 forward and backward to latents and text instead, beside torch alone. `--start` times ours from nothing loaded to the
-first step, for a whole model of that shape (it takes 10 GB of disk for that long). `--error` times nothing: it says how far
-from torch's f32 each network's result is, ours and torch's own in bf16 (norm of the difference over torch's norm). `--avx2` holds everybody to AVX2, and
-so to f32. `--candle` times candle's own U-Net of that shape too, in f32 (minutes longer; built when first asked for). `--precision` leaves the other one out, `--only` every measure whose name lacks these words ("decode").
+first step, for a whole model of that shape (it takes 10 GB of disk for that long). `--error` times nothing: it says
+how far from torch's f32 each network's result is, ours and torch's own in bf16 (norm of the difference over torch's
+norm). `--avx2` holds everybody to AVX2, and so to f32. `--candle` times candle's own U-Net of that shape too, in f32
+(minutes longer; built when first asked for). `--precision` leaves the other one out, `--only` every measure whose
+name lacks these words ("decode").
 benches/peers sets up what this needs outside the checkout. Not a test: it asserts nothing.
 """
 import argparse
